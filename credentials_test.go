@@ -1,0 +1,260 @@
+package dsql_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/internal/script"
+)
+
+// provide makes a provider that counts how often it is asked.
+func provide(f func(ctx context.Context, call int64) (aws.Credentials, error)) (aws.CredentialsProvider, *atomic.Int64) {
+	calls := new(atomic.Int64)
+	return aws.CredentialsProviderFunc(func(ctx context.Context) (aws.Credentials, error) {
+		return f(ctx, calls.Add(1))
+	}), calls
+}
+
+func expiring(in time.Duration) aws.Credentials {
+	return aws.Credentials{AccessKeyID: accessKey, SecretAccessKey: secretKey, SessionToken: "session", Source: "test", CanExpire: true, Expires: time.Now().Add(in)}
+}
+
+var errDialled = errors.New("dialled")
+
+// dialCounter counts dials, all of which fail with errDialled.
+func dialCounter() (dsql.Option, *atomic.Int64) {
+	dials := new(atomic.Int64)
+	return dsql.WithDialFunc(func(context.Context, string, string) (net.Conn, error) {
+		dials.Add(1)
+		return nil, errDialled
+	}), dials
+}
+
+func TestCredentialsAreCheckedAtConstruction(t *testing.T) {
+	broken := errors.New("role not found")
+	for _, tt := range []struct {
+		name  string
+		creds aws.Credentials
+		err   error
+		want  string
+	}{
+		{"provider fails", aws.Credentials{}, broken, "dsql: no AWS credentials: "},
+		{"empty keys", aws.Credentials{Source: "test"}, nil, `dsql: no AWS credentials: the provider "test" gave empty keys`},
+		{"no secret key", aws.Credentials{AccessKeyID: accessKey, Source: "test"}, nil, "empty keys"},
+		{"expired", expiring(-time.Minute), nil, `dsql: the AWS credentials of "test" expire at `},
+		{"about to expire", expiring(4 * time.Second), nil, "must be renewed"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			provider, _ := provide(func(context.Context, int64) (aws.Credentials, error) { return tt.creds, tt.err })
+			dial, dials := dialCounter()
+			_, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(provider), dial)
+			require.ErrorContains(t, err, tt.want)
+			if tt.err != nil {
+				require.ErrorIs(t, err, tt.err)
+			}
+			require.Zero(t, dials.Load())
+		})
+	}
+}
+
+func TestAWSConfigWithoutCredentialsIsAnError(t *testing.T) {
+	_, err := dsql.NewPool(t.Context(), host, "", dsql.WithAWSConfig(aws.Config{}))
+	require.ErrorContains(t, err, "dsql: no AWS credentials: the aws.Config")
+}
+
+func TestDefaultChainWithoutCredentialsIsAnError(t *testing.T) {
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"} {
+		t.Setenv(name, "")
+	}
+	t.Setenv("AWS_CONFIG_FILE", "/dev/null")
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+	t.Setenv("AWS_EC2_METADATA_DISABLED", "true")
+	_, err := dsql.NewPool(t.Context(), host, "")
+	require.ErrorContains(t, err, "dsql: no AWS credentials: ")
+	_, err = dsql.NewPool(t.Context(), host, "", dsql.WithProfile("absent"))
+	require.ErrorContains(t, err, "dsql: loading the AWS configuration: ")
+	require.ErrorContains(t, err, "absent")
+}
+
+func TestDefaultChainReadsTheEnvironment(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", accessKey)
+	t.Setenv("AWS_SECRET_ACCESS_KEY", secretKey)
+	t.Setenv("AWS_SESSION_TOKEN", "from the environment")
+	t.Setenv("AWS_CONFIG_FILE", "/dev/null")
+	c, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host})
+	require.NoError(t, err)
+	token, err := c.Token(t.Context())
+	require.NoError(t, err)
+	_, params := parseToken(t, token)
+	require.Equal(t, "from the environment", params.Get("X-Amz-Security-Token"))
+}
+
+func TestOneProviderCallServesManyConnections(t *testing.T) {
+	provider, calls := provide(func(context.Context, int64) (aws.Credentials, error) { return expiring(time.Hour), nil })
+	_, opts := startScript(t, script.Hooks{})
+	pool := newPool(t, with(opts, dsql.WithCredentials(provider))...)
+	for range 5 {
+		require.NoError(t, ping(t, pool))
+		pool.Reset()
+	}
+	require.EqualValues(t, 1, calls.Load())
+}
+
+func TestTokenEndsWithItsCredentials(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		provider, _ := provide(func(context.Context, int64) (aws.Credentials, error) { return expiring(time.Minute), nil })
+		c, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host, Credentials: provider})
+		require.NoError(t, err)
+		for _, age := range []time.Duration{0, 20, 30} {
+			time.Sleep(age * time.Second)
+			token, err := c.Token(t.Context())
+			require.NoError(t, err)
+			_, params := parseToken(t, token)
+			left, err := strconv.Atoi(params.Get("X-Amz-Expires"))
+			require.NoError(t, err)
+			require.Equal(t, 60-int(time.Since(epoch).Seconds()), left)
+		}
+	})
+}
+
+// epoch is when the clock of a synctest bubble starts.
+var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func TestCachedCredentialsAreRenewedBeforeTheyEnd(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		age  time.Duration // of credentials that live a minute
+		want int64         // provider calls
+	}{
+		{"long before", 30 * time.Second, 1},
+		{"more than 5 s left", 54 * time.Second, 1},
+		{"5 s left", 55 * time.Second, 2},
+		{"ended", 61 * time.Second, 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				provider, calls := provide(func(context.Context, int64) (aws.Credentials, error) { return expiring(time.Minute), nil })
+				// A cache of the caller's own is used as it is.
+				cache := aws.NewCredentialsCache(provider)
+				c, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host, Credentials: cache})
+				require.NoError(t, err)
+				time.Sleep(tt.age)
+				_, err = c.Token(t.Context())
+				require.NoError(t, err)
+				require.Equal(t, tt.want, calls.Load())
+			})
+		})
+	}
+}
+
+func TestHangingProviderNeitherWedgesThePoolNorBlocksClose(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		deaf bool // to its context
+	}{{"heeds its context", false}, {"deaf to its context", true}} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				release := make(chan struct{})
+				provider, _ := provide(func(ctx context.Context, call int64) (aws.Credentials, error) {
+					if call != 2 {
+						return expiring(time.Minute), nil
+					}
+					if tt.deaf {
+						<-release
+						return aws.Credentials{}, errors.New("too late")
+					}
+					<-ctx.Done()
+					return aws.Credentials{}, ctx.Err()
+				})
+				dial, dials := dialCounter()
+				pool, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(provider), dial,
+					dsql.WithPoolConfig(func(p *pgxpool.Config) error { p.MaxConns = 1; return nil }))
+				require.NoError(t, err)
+				time.Sleep(2 * time.Minute) // the first credentials are gone
+
+				ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+				defer cancel()
+				require.ErrorIs(t, pool.Ping(ctx), context.DeadlineExceeded)
+
+				err = pool.Ping(t.Context())
+				require.ErrorContains(t, err, "dsql: getting AWS credentials timed out")
+				require.ErrorIs(t, err, context.DeadlineExceeded)
+				require.Zero(t, dials.Load(), "nothing was dialled")
+
+				// The hung call is given up, and the same pool works again.
+				time.Sleep(30 * time.Second)
+				require.ErrorIs(t, pool.Ping(t.Context()), errDialled)
+
+				close(release)
+				start := time.Now()
+				pool.Close()
+				require.Less(t, time.Since(start), 11*time.Second)
+			})
+		})
+	}
+}
+
+func TestCloseWhileTheProviderHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		provider, _ := provide(func(_ context.Context, call int64) (aws.Credentials, error) {
+			if call > 1 {
+				<-release
+			}
+			return expiring(time.Minute), nil
+		})
+		dial, _ := dialCounter()
+		pool, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(provider), dial)
+		require.NoError(t, err)
+		time.Sleep(2 * time.Minute)
+		go func() { _ = pool.Ping(context.Background()) }()
+		synctest.Wait()
+		start := time.Now()
+		pool.Close()
+		require.LessOrEqual(t, time.Since(start), 10*time.Second)
+		close(release)
+	})
+}
+
+func TestConstructionWaits30SecondsForCredentials(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		provider, _ := provide(func(ctx context.Context, _ int64) (aws.Credentials, error) {
+			<-ctx.Done()
+			return aws.Credentials{}, ctx.Err()
+		})
+		start := time.Now()
+		_, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(provider))
+		require.ErrorContains(t, err, "timed out")
+		require.Equal(t, 30*time.Second, time.Since(start))
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		start = time.Now()
+		_, err = dsql.NewPool(ctx, host, "", dsql.WithCredentials(provider))
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, time.Second, time.Since(start))
+		time.Sleep(time.Minute) // the abandoned call ends, with its goroutines
+	})
+}
+
+func TestCancelledConstructionSaysSo(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	provider, _ := provide(func(ctx context.Context, _ int64) (aws.Credentials, error) {
+		cancel()
+		<-ctx.Done()
+		return aws.Credentials{}, ctx.Err()
+	})
+	_, err := dsql.NewPool(ctx, host, "", dsql.WithCredentials(provider))
+	require.ErrorContains(t, err, "canceled")
+}

@@ -1,0 +1,78 @@
+// Package dsql opens Amazon Aurora DSQL with pgx.
+//
+//	pool, err := dsql.NewPool(ctx, "<cluster ID>.dsql.us-east-1.on.aws", "", dsql.WithUser("app"))
+//
+// The pool is a plain [*pgxpool.Pool]. Every new connection carries a fresh IAM
+// token as its password, signed locally with the AWS credentials of the default
+// chain or of an option. TLS cannot be turned off: the certificate is verified
+// against the endpoint's name, and TLS begins at once, without PostgreSQL's
+// negotiation round trip. The port is 5432, the database is postgres, and the
+// role is admin unless [WithUser] names another. Nothing from PG* environment
+// variables, service files or ~/.pgpass changes a connection; of those, only a
+// PGSERVICE that cannot be read is an error.
+//
+// # Roles
+//
+// admin is for setting up. A service should have a role of its own, made by
+// admin with
+//
+//	CREATE ROLE app WITH LOGIN
+//	AWS IAM GRANT app TO 'arn:aws:iam::<account>:role/<name>'
+//
+// and an IAM policy that allows dsql:DbConnect on the cluster (admin needs
+// dsql:DbConnectAdmin). Such roles cannot use the schema public: make a schema,
+// grant it, and set search_path with [WithRuntimeParam].
+package dsql
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// version is this module's, as application_name shows it.
+const version = "0.1.0"
+
+// NewPool returns a pool for the cluster at endpoint. region may be empty when
+// the endpoint tells it.
+//
+// NewPool checks everything that can be checked without the cluster, credentials
+// once included (see [NewConnector]), and does not connect: the first Acquire,
+// query or Ping does, and reports what stands in the way. One pool serves a
+// whole program; close it at the end.
+//
+// Unless [WithPoolConfig] sets others: connections live 50 minutes and up to 5
+// more at random, which stays under DSQL's 60-minute limit; idle ones are closed
+// after 10 minutes; none are opened ahead of need; a connect may take 10 seconds
+// for each address. A lifetime of 60 minutes or more, jitter included, is
+// refused.
+func NewPool(ctx context.Context, endpoint, region string, opts ...Option) (*pgxpool.Pool, error) {
+	c, err := connector(ctx, endpoint, region, opts)
+	if err != nil {
+		return nil, err
+	}
+	return pgxpool.NewWithConfig(ctx, c.PoolConfig())
+}
+
+// Connect opens one connection to the cluster at endpoint. region may be empty
+// when the endpoint tells it. DSQL closes it after 60 minutes.
+func Connect(ctx context.Context, endpoint, region string, opts ...Option) (*pgx.Conn, error) {
+	c, err := connector(ctx, endpoint, region, opts)
+	if err != nil {
+		return nil, err
+	}
+	cc, err := c.ConnConfig(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.ConnectConfig(ctx, cc)
+}
+
+func connector(ctx context.Context, endpoint, region string, opts []Option) (*Connector, error) {
+	cfg, err := newConfig(endpoint, region, opts)
+	if err != nil {
+		return nil, err
+	}
+	return NewConnector(ctx, cfg)
+}

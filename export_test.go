@@ -1,0 +1,4 @@
+package dsql
+
+// ApplicationName is the default of application_name.
+const ApplicationName = "dsql-go/" + version
