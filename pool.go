@@ -124,7 +124,7 @@ func (c *Connector) beforeConnect(ctx context.Context, cc *pgx.ConnConfig) error
 		return fmt.Errorf("dsql: before connecting: %w", err)
 	}
 	if cc.Password != "" {
-		return errors.New("dsql: before connecting: Password was set: tokens are made for you")
+		return errors.New("dsql: before connecting: ConnConfig.Password was set: tokens are made for you")
 	}
 	token, err := c.Token(ctx)
 	if err != nil {
@@ -148,15 +148,15 @@ type seal struct {
 func (s seal) check(cc *pgconn.Config) error {
 	switch {
 	case cc.Host != s.host:
-		return fmt.Errorf("Host was changed to %q: it is the endpoint, %q; WithDialFunc changes where TCP goes", cc.Host, s.host)
+		return fmt.Errorf("ConnConfig.Host was changed to %q: it is the endpoint, %q; WithDialFunc changes where TCP goes", cc.Host, s.host)
 	case cc.Port != port:
-		return fmt.Errorf("Port was changed to %d: it is %d; WithDialFunc changes where TCP goes", cc.Port, port)
+		return fmt.Errorf("ConnConfig.Port was changed to %d: it is %d; WithDialFunc changes where TCP goes", cc.Port, port)
 	case cc.Database != database:
-		return fmt.Errorf("Database was changed to %q: it is %q, the only one", cc.Database, database)
+		return fmt.Errorf("ConnConfig.Database was changed to %q: it is %q, the only one", cc.Database, database)
 	case cc.User != s.user:
-		return fmt.Errorf("User was changed to %q: it is %q; WithUser sets it", cc.User, s.user)
+		return fmt.Errorf("ConnConfig.User was changed to %q: it is %q; WithUser sets it", cc.User, s.user)
 	case len(cc.Fallbacks) != 0:
-		return fmt.Errorf("Fallbacks has %d entries: it is empty, for a token goes only to the host it was signed for", len(cc.Fallbacks))
+		return fmt.Errorf("ConnConfig.Fallbacks has %d entries: it is empty, for a token goes only to the host it was signed for", len(cc.Fallbacks))
 	}
 	return s.checkTLS(cc)
 }
@@ -165,19 +165,19 @@ func (s seal) checkTLS(cc *pgconn.Config) error {
 	t := cc.TLSConfig
 	switch {
 	case t == nil:
-		return errors.New("TLSConfig was set to nil: TLS cannot be turned off")
+		return errors.New("ConnConfig.TLSConfig was set to nil: TLS cannot be turned off")
 	case t.InsecureSkipVerify:
-		return errors.New("TLSConfig.InsecureSkipVerify was set: the certificate is always verified; WithRootCAs sets whom to trust")
+		return errors.New("ConnConfig.TLSConfig.InsecureSkipVerify was set: the certificate is always verified; WithRootCAs sets whom to trust")
 	case t.ServerName != s.host:
-		return fmt.Errorf("TLSConfig.ServerName was changed to %q: it is the endpoint, %q", t.ServerName, s.host)
+		return fmt.Errorf("ConnConfig.TLSConfig.ServerName was changed to %q: it is the endpoint, %q", t.ServerName, s.host)
 	case t.RootCAs != s.rootCAs:
-		return errors.New("TLSConfig.RootCAs was changed: WithRootCAs sets it, once for all connections")
+		return errors.New("ConnConfig.TLSConfig.RootCAs was changed: WithRootCAs sets it, once for all connections")
 	case t.Time != nil:
-		return errors.New("TLSConfig.Time was set: certificates are verified by the clock")
+		return errors.New("ConnConfig.TLSConfig.Time was set: certificates are verified by the clock")
 	case t.MinVersion != 0 && t.MinVersion < tls.VersionTLS12, t.MaxVersion != 0 && t.MaxVersion < tls.VersionTLS12:
-		return errors.New("TLSConfig allows less than TLS 1.2, which DSQL refuses")
+		return errors.New("ConnConfig.TLSConfig allows less than TLS 1.2, which DSQL refuses")
 	case cc.SSLNegotiation == "direct" && !slices.Contains(t.NextProtos, alpn):
-		return fmt.Errorf("TLSConfig.NextProtos was changed to %q: direct TLS needs %q in it", t.NextProtos, alpn)
+		return fmt.Errorf("ConnConfig.TLSConfig.NextProtos was changed to %q: direct TLS needs %q in it", t.NextProtos, alpn)
 	}
 	return nil
 }

@@ -156,23 +156,23 @@ var tampering = []struct {
 	change func(*pgconn.Config)
 	want   string
 }{
-	{"host", func(c *pgconn.Config) { c.Host = "evil.example.com" }, `Host was changed to "evil.example.com"`},
-	{"unix socket", func(c *pgconn.Config) { c.Host = "/var/run/postgresql" }, `Host was changed to "/var/run/postgresql"`},
-	{"port", func(c *pgconn.Config) { c.Port = 6432 }, "Port was changed to 6432"},
-	{"database", func(c *pgconn.Config) { c.Database = "other" }, `Database was changed to "other"`},
-	{"no database", func(c *pgconn.Config) { c.Database = "" }, `Database was changed to ""`},
-	{"user", func(c *pgconn.Config) { c.User = "app" }, `User was changed to "app"`},
+	{"host", func(c *pgconn.Config) { c.Host = "evil.example.com" }, `ConnConfig.Host was changed to "evil.example.com"`},
+	{"unix socket", func(c *pgconn.Config) { c.Host = "/var/run/postgresql" }, `ConnConfig.Host was changed to "/var/run/postgresql"`},
+	{"port", func(c *pgconn.Config) { c.Port = 6432 }, "ConnConfig.Port was changed to 6432"},
+	{"database", func(c *pgconn.Config) { c.Database = "other" }, `ConnConfig.Database was changed to "other"`},
+	{"no database", func(c *pgconn.Config) { c.Database = "" }, `ConnConfig.Database was changed to ""`},
+	{"user", func(c *pgconn.Config) { c.User = "app" }, `ConnConfig.User was changed to "app"`},
 	{"fallback", func(c *pgconn.Config) {
 		c.Fallbacks = []*pgconn.FallbackConfig{{Host: "evil.example.com", Port: 5432}}
-	}, "Fallbacks has 1 entries"},
-	{"no TLS", func(c *pgconn.Config) { c.TLSConfig = nil }, "TLSConfig was set to nil"},
-	{"InsecureSkipVerify", func(c *pgconn.Config) { c.TLSConfig.InsecureSkipVerify = true }, "TLSConfig.InsecureSkipVerify"},
-	{"other name", func(c *pgconn.Config) { c.TLSConfig.ServerName = "evil.example.com" }, `TLSConfig.ServerName was changed to "evil.example.com"`},
-	{"fresh TLSConfig", func(c *pgconn.Config) { c.TLSConfig = &tls.Config{} }, `TLSConfig.ServerName was changed to ""`},
-	{"old TLS", func(c *pgconn.Config) { c.TLSConfig.MinVersion = tls.VersionTLS10 }, "TLSConfig allows less than TLS 1.2"},
-	{"only old TLS", func(c *pgconn.Config) { c.TLSConfig.MaxVersion = tls.VersionTLS11 }, "TLSConfig allows less than TLS 1.2"},
-	{"clock", func(c *pgconn.Config) { c.TLSConfig.Time = func() time.Time { return time.Time{} } }, "TLSConfig.Time"},
-	{"no ALPN", func(c *pgconn.Config) { c.TLSConfig.NextProtos = nil }, "TLSConfig.NextProtos"},
+	}, "ConnConfig.Fallbacks has 1 entries"},
+	{"no TLS", func(c *pgconn.Config) { c.TLSConfig = nil }, "ConnConfig.TLSConfig was set to nil"},
+	{"InsecureSkipVerify", func(c *pgconn.Config) { c.TLSConfig.InsecureSkipVerify = true }, "ConnConfig.TLSConfig.InsecureSkipVerify"},
+	{"other name", func(c *pgconn.Config) { c.TLSConfig.ServerName = "evil.example.com" }, `ConnConfig.TLSConfig.ServerName was changed to "evil.example.com"`},
+	{"fresh TLSConfig", func(c *pgconn.Config) { c.TLSConfig = &tls.Config{} }, `ConnConfig.TLSConfig.ServerName was changed to ""`},
+	{"old TLS", func(c *pgconn.Config) { c.TLSConfig.MinVersion = tls.VersionTLS10 }, "ConnConfig.TLSConfig allows less than TLS 1.2"},
+	{"only old TLS", func(c *pgconn.Config) { c.TLSConfig.MaxVersion = tls.VersionTLS11 }, "ConnConfig.TLSConfig allows less than TLS 1.2"},
+	{"clock", func(c *pgconn.Config) { c.TLSConfig.Time = func() time.Time { return time.Time{} } }, "ConnConfig.TLSConfig.Time"},
+	{"no ALPN", func(c *pgconn.Config) { c.TLSConfig.NextProtos = nil }, "ConnConfig.TLSConfig.NextProtos"},
 }
 
 func TestWithPoolConfigCannotBreakTheSeal(t *testing.T) {
@@ -191,8 +191,8 @@ func TestBeforeConnectCannotBreakTheSeal(t *testing.T) {
 		change func(*pgconn.Config)
 		want   string
 	}{
-		{"roots", func(c *pgconn.Config) { c.TLSConfig.RootCAs = x509.NewCertPool() }, "TLSConfig.RootCAs"},
-		{"password", func(c *pgconn.Config) { c.Password = "hunter2" }, "Password was set: tokens are made for you"},
+		{"roots", func(c *pgconn.Config) { c.TLSConfig.RootCAs = x509.NewCertPool() }, "ConnConfig.TLSConfig.RootCAs"},
+		{"password", func(c *pgconn.Config) { c.Password = "hunter2" }, "ConnConfig.Password was set: tokens are made for you"},
 	}...)
 	for _, tt := range cases {
 		t.Run(tt.name, func(t *testing.T) {
@@ -360,7 +360,7 @@ func TestPoolConfigIsTheCallersToChange(t *testing.T) {
 	pool, err := pgxpool.NewWithConfig(t.Context(), p)
 	require.NoError(t, err)
 	defer pool.Close()
-	require.ErrorContains(t, ping(t, pool), "TLSConfig.ServerName was changed")
+	require.ErrorContains(t, ping(t, pool), "ConnConfig.TLSConfig.ServerName was changed")
 	require.Zero(t, s.Accepted())
 
 	p = c.PoolConfig()
@@ -392,6 +392,6 @@ func TestConnConfigHasAFreshTokenAndTheSeal(t *testing.T) {
 	require.NoError(t, err)
 	cc.Fallbacks = []*pgconn.FallbackConfig{{Host: host, Port: 5432}}
 	_, err = pgx.ConnectConfig(t.Context(), cc)
-	require.ErrorContains(t, err, "Fallbacks has 1 entries")
+	require.ErrorContains(t, err, "ConnConfig.Fallbacks has 1 entries")
 	require.Len(t, s.Conns(), 1)
 }
