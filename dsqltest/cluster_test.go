@@ -1,0 +1,199 @@
+package dsqltest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-dsql/dsql"
+	"github.com/stretchr/testify/require"
+)
+
+func TestEndpointAndRegion(t *testing.T) {
+	c := Start(t)
+	require.Regexp(t, `^[a-z0-9]{26}\.dsql\.us-east-1\.on\.aws$`, c.Endpoint())
+	require.Equal(t, "us-east-1", c.Region())
+
+	c = Start(t, WithRegion("eu-west-2"))
+	require.Regexp(t, `^[a-z0-9]{26}\.dsql\.eu-west-2\.on\.aws$`, c.Endpoint())
+	require.Equal(t, "eu-west-2", c.Region())
+	require.NoError(t, newPool(t, c).Ping(t.Context()))
+}
+
+func TestOptionsThatAreRefused(t *testing.T) {
+	for want, opt := range map[string]Option{
+		"option 1 is nil": nil,
+		`the region "Ireland" is not an AWS Region's name`: WithRegion("Ireland"),
+		`the region "" is not an AWS Region's name`:        WithRegion(""),
+		"WithRole was given an empty name":                 WithRole(""),
+		"the role admin is always there":                   WithRole("admin"),
+		`the role "postgres" is PostgreSQL's own`:          WithRole("postgres"),
+		`the role "pg_monitor" is PostgreSQL's own`:        WithRole("pg_monitor"),
+		`the role "a\x00b" is not a name`:                  WithRole("a\x00b"),
+	} {
+		_, err := Run(t.Context(), opt)
+		require.ErrorContains(t, err, "dsqltest: "+want)
+	}
+}
+
+func TestTwoClustersDoNotSeeEachOther(t *testing.T) {
+	a, b := newPool(t, Start(t)), newPool(t, Start(t))
+	_, err := a.Exec(t.Context(), "CREATE TABLE t (id int)")
+	require.NoError(t, err)
+	_, err = b.Exec(t.Context(), "SELECT * FROM t")
+	require.ErrorContains(t, err, `relation "t" does not exist`)
+	_, err = b.Exec(t.Context(), "CREATE TABLE t (id int)")
+	require.NoError(t, err)
+}
+
+func TestFiftyParallelTests(t *testing.T) {
+	for i := range 50 {
+		t.Run(fmt.Sprint(i), func(t *testing.T) {
+			t.Parallel()
+			useCluster(t, Start(t), i)
+		})
+	}
+}
+
+func TestFiftyClustersAtOnce(t *testing.T) {
+	clusters := make([]*Cluster, 50)
+	for i := range clusters {
+		clusters[i] = Start(t)
+	}
+	var wait sync.WaitGroup
+	for i, c := range clusters {
+		wait.Go(func() { useCluster(t, c, i) })
+	}
+	wait.Wait()
+	for _, c := range clusters {
+		wait.Go(func() {
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+}
+
+func useCluster(t *testing.T, c *Cluster, i int) {
+	pool, err := dsql.NewPool(t.Context(), c.Endpoint(), "", c.Options()...)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer pool.Close()
+	var got int
+	_, err = pool.Exec(t.Context(), "CREATE TABLE t (id int)")
+	if err == nil {
+		_, err = pool.Exec(t.Context(), "INSERT INTO t VALUES ($1)", i)
+	}
+	if err == nil {
+		err = pool.QueryRow(t.Context(), "SELECT id FROM t").Scan(&got)
+	}
+	if err != nil || got != i {
+		t.Errorf("%s: %d, %v", c, got, err)
+	}
+}
+
+func TestCloseCutsConnectionsAndRemovesTheDatabase(t *testing.T) {
+	c, err := Run(t.Context())
+	require.NoError(t, err)
+	other := Start(t)
+	idle, err := login(t, pgConfig(t, c, "admin", token(t, c, "admin")))
+	require.NoError(t, err)
+	busy, err := login(t, pgConfig(t, c, "admin", token(t, c, "admin")))
+	require.NoError(t, err)
+	done := sleeping(t, c, busy)
+	halfway := dialWire(t, c)
+	halfway.startup("user", "admin", "database", "postgres")
+	halfway.requirePasswordRequest()
+
+	require.NoError(t, c.Close())
+	require.Error(t, <-done)
+	require.Error(t, idle.Ping(t.Context()))
+	halfway.requireClosed()
+	require.NoError(t, c.Close())
+
+	var there bool
+	pool := newPool(t, other)
+	require.NoError(t, pool.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", c.database).Scan(&there))
+	require.False(t, there)
+
+	// The listener is still there, for the other one.
+	_, err = dsql.Connect(t.Context(), c.Endpoint(), "", c.Options()...)
+	requireRefusal(t, err, "08006", "unable to accept connection, invalid sni")
+}
+
+func TestNothingIsLeftWhenTheLastClusterIsClosed(t *testing.T) {
+	Start(t).Close() // what the process keeps, the engine, is there from here on
+	before := runtime.NumGoroutine()
+
+	t.Run("clients", func(t *testing.T) { // which are closed at its end
+		first, err := Run(t.Context())
+		require.NoError(t, err)
+		second, err := Run(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, first.Address(), second.Address())
+		for _, c := range []*Cluster{first, second} {
+			conn, err := login(t, pgConfig(t, c, "admin", token(t, c, "admin")))
+			require.NoError(t, err)
+			sleeping(t, c, conn)
+		}
+		_, err = net.Dial("tcp", first.Address()) // says nothing
+		require.NoError(t, err)
+
+		require.NoError(t, first.Close())
+		require.NoError(t, newPool(t, second).Ping(t.Context()))
+		address := second.Address()
+		require.NoError(t, second.Close())
+
+		_, err = net.Dial("tcp", address)
+		require.ErrorContains(t, err, "refused")
+	})
+	require.Nil(t, shared.listener)
+	// One more asks.
+	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+1 }, time.Minute, 5*time.Millisecond)
+}
+
+func TestRunAfterTheContextIsDone(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	c, err := Run(ctx)
+	require.NoError(t, err)
+	cancel()
+	require.NoError(t, newPool(t, c).Ping(t.Context()))
+	require.NoError(t, c.Close())
+
+	_, err = Run(ctx)
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+func TestPrintingShowsNoSecret(t *testing.T) {
+	c := Start(t)
+	creds := c.credentials()
+	cfg := dsql.Config{Endpoint: c.Endpoint()}
+	for _, opt := range c.Options() {
+		require.NoError(t, opt(&cfg))
+	}
+	for _, value := range []any{c, c.Options(), cfg, &cfg, cfg.Credentials} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x"} {
+			printed := fmt.Sprintf(verb, value)
+			require.NotContains(t, printed, creds.SecretAccessKey)
+			require.NotContains(t, printed, fmt.Sprintf("%x", creds.SecretAccessKey))
+			require.NotContains(t, printed, creds.AccessKeyID)
+		}
+	}
+	require.Equal(t, c.Endpoint(), c.String())
+}
+
+func BenchmarkStart(b *testing.B) {
+	Start(b).Close()
+	for b.Loop() {
+		c, err := Run(b.Context())
+		require.NoError(b, err)
+		require.NoError(b, c.Close())
+	}
+}
