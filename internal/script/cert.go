@@ -16,6 +16,17 @@ import (
 // in which a client trusts it.
 func Certificate(tb testing.TB, names ...string) (tls.Certificate, *x509.CertPool) {
 	tb.Helper()
+	return certificate(tb, time.Now().Add(time.Hour), names)
+}
+
+// ExpiredCertificate is a Certificate that ended a minute ago.
+func ExpiredCertificate(tb testing.TB, names ...string) (tls.Certificate, *x509.CertPool) {
+	tb.Helper()
+	return certificate(tb, time.Now().Add(-time.Minute), names)
+}
+
+func certificate(tb testing.TB, end time.Time, names []string) (tls.Certificate, *x509.CertPool) {
+	tb.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		tb.Fatal(err)
@@ -24,7 +35,7 @@ func Certificate(tb testing.TB, names ...string) (tls.Certificate, *x509.CertPoo
 		SerialNumber:          big.NewInt(1),
 		Subject:               pkix.Name{CommonName: "script"},
 		NotBefore:             time.Now().Add(-time.Hour),
-		NotAfter:              time.Now().Add(time.Hour),
+		NotAfter:              end,
 		DNSNames:              names,
 		IsCA:                  true,
 		BasicConstraintsValid: true,

@@ -1,0 +1,220 @@
+package turn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// waiting starts a wait of an hour, and tells its result.
+func waiting(ctx context.Context, l *Losers, db any, since time.Time) <-chan bool {
+	done := make(chan bool, 1)
+	go func() {
+		woken, err := l.Wait(ctx, db, since, time.Hour)
+		done <- woken && err == nil
+	}()
+	synctest.Wait()
+	return done
+}
+
+func isDone(c <-chan bool) bool {
+	synctest.Wait()
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+func TestCommitWakesWhoBeganFirstOneAtATime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l Losers
+		l.Committed("db") // nobody waits
+		now := time.Now()
+		young := waiting(t.Context(), &l, "db", now.Add(2))
+		old := waiting(t.Context(), &l, "db", now)
+		middle := waiting(t.Context(), &l, "db", now.Add(1))
+		elsewhere := waiting(t.Context(), &l, "other", now.Add(-1))
+
+		l.Committed("db")
+		require.True(t, isDone(old))
+		l.Committed("db")
+		require.False(t, isDone(middle), "the turn of the first has not ended")
+		l.End("db")
+		l.Committed("db")
+		require.True(t, isDone(middle))
+		l.End("db")
+		l.Committed("db")
+		require.True(t, isDone(young))
+		require.False(t, isDone(elsewhere))
+		l.Committed("other")
+		require.True(t, isDone(elsewhere))
+		l.End("db")
+		l.End("other")
+		require.Empty(t, l.queues)
+		require.Zero(t, l.waiting.Load())
+	})
+}
+
+func TestLoserWaitsNoLongerThanItsDelay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l Losers
+		start := time.Now()
+		woken, err := l.Wait(t.Context(), "db", start, time.Minute)
+		require.NoError(t, err)
+		require.False(t, woken)
+		require.Equal(t, time.Minute, time.Since(start))
+
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		woken, err = l.Wait(ctx, "db", start, time.Hour)
+		require.ErrorIs(t, err, context.Canceled)
+		require.False(t, woken)
+		require.Empty(t, l.queues)
+	})
+}
+
+// A loser whose context ends just as it is woken must still end its turn.
+func TestWakingMeetsTheEndOfTheContext(t *testing.T) {
+	var l Losers
+	for range 1000 {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan bool)
+		go func() {
+			woken, _ := l.Wait(ctx, "db", time.Now(), time.Hour)
+			done <- woken
+		}()
+		go cancel()
+		l.Committed("db")
+		if <-done {
+			l.End("db")
+		}
+		require.Empty(t, l.queues)
+	}
+}
+
+func TestSerialTurnsComeInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s Serial
+		took, err := s.Enter(t.Context(), "k", false, time.Hour)
+		require.NoError(t, err)
+		require.False(t, took, "a cold key makes nobody wait")
+		took, err = s.Enter(t.Context(), "k", true, time.Hour)
+		require.NoError(t, err)
+		require.True(t, took)
+		took, err = s.Enter(t.Context(), "another", false, time.Hour)
+		require.NoError(t, err)
+		require.False(t, took)
+
+		turns := make(chan int, 3)
+		for i := range 3 {
+			go func() {
+				took, err := s.Enter(t.Context(), "k", false, time.Hour)
+				if err == nil && took {
+					turns <- i
+				}
+			}()
+			synctest.Wait()
+		}
+		for i := range 3 {
+			require.Empty(t, turns)
+			s.Leave("k")
+			require.Equal(t, i, <-turns)
+			synctest.Wait()
+		}
+		s.Leave("k")
+		require.Empty(t, s.keys)
+	})
+}
+
+func TestSerialWaitingEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s Serial
+		_, err := s.Enter(t.Context(), "k", true, time.Hour)
+		require.NoError(t, err)
+
+		start := time.Now()
+		took, err := s.Enter(t.Context(), "k", false, time.Minute)
+		require.ErrorIs(t, err, ErrTimeout)
+		require.False(t, took)
+		require.Equal(t, time.Minute, time.Since(start))
+
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		took, err = s.Enter(ctx, "k", true, time.Hour)
+		require.ErrorIs(t, err, context.Canceled)
+		require.False(t, took)
+
+		s.Leave("k")
+		require.Empty(t, s.keys, "who stopped waiting is not given the turn")
+	})
+}
+
+func TestSerialTurnMeetsTheEndOfTheContext(t *testing.T) {
+	var s Serial
+	for range 1000 {
+		_, err := s.Enter(t.Context(), "k", true, time.Hour)
+		require.NoError(t, err)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan bool)
+		go func() {
+			took, _ := s.Enter(ctx, "k", true, time.Hour)
+			done <- took
+		}()
+		go cancel()
+		s.Leave("k")
+		if <-done {
+			s.Leave("k")
+		}
+		require.Empty(t, s.keys)
+	}
+}
+
+func TestIdleSerialKeysGiveTheirMemoryBack(t *testing.T) {
+	var s Serial
+	_, err := s.Enter(t.Context(), "hot for ever", true, time.Hour)
+	require.NoError(t, err)
+	before := heap()
+	const keys = 1_000_000
+	for i := range keys {
+		took, err := s.Enter(t.Context(), strconv.Itoa(i), true, time.Hour)
+		if err != nil || !took {
+			require.Fail(t, "no turn", "key %d: %v, %v", i, took, err)
+		}
+	}
+	full := heap()
+	for i := range keys {
+		s.Leave(strconv.Itoa(i))
+	}
+	after := heap()
+	require.Len(t, s.keys, 1)
+	require.Greater(t, full-before, int64(30<<20))
+	require.Less(t, after-before, int64(1<<20), "kept of %d bytes", full-before)
+	runtime.KeepAlive(&s)
+}
+
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}
+
+func BenchmarkColdSerialKey(b *testing.B) {
+	var s Serial
+	b.RunParallel(func(p *testing.PB) {
+		for p.Next() {
+			if took, err := s.Enter(context.Background(), "account/42", false, time.Hour); took || err != nil {
+				b.Error(errors.Join(err, fmt.Errorf("took the turn: %v", took)))
+			}
+		}
+	})
+}
