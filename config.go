@@ -4,7 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"maps"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -70,145 +70,37 @@ type Config struct {
 	// each address of the name in turn. See [WithDialFunc].
 	DialFunc pgconn.DialFunc
 
+	// DialAddress is where TCP goes in place of the endpoint's own addresses: a
+	// host, host:port, or an IP address. Not with DialFunc. See
+	// [WithDialAddress].
+	DialAddress string
+
+	// CredentialsTimeout is how long one connection waits for credentials, up to
+	// 30 seconds. 0: 10 seconds.
+	CredentialsTimeout time.Duration
+
 	// RuntimeParams are session parameters sent at startup, such as search_path.
-	// application_name is "dsql-go/<version>" unless it is named here.
+	// application_name is "dsql-go/<version>" unless it is named here. See
+	// [WithRuntimeParam].
 	RuntimeParams map[string]string
+
+	// Settings are pgx's and pgxpool's own, by the names and in the spelling of a
+	// URL: sslnegotiation, connect_timeout, default_query_exec_mode and pool_*.
+	// See [ParseURL].
+	Settings map[string]string
+
+	// ConnectRate is how many connections a second each [Connector] may begin to
+	// open, after ConnectBurst at once. 0: 100 and 1000, DSQL's own quota. A
+	// negative rate: no limit. See [WithConnectRate].
+	ConnectRate  float64
+	ConnectBurst int
+
+	// Logger is told of each connection. Nil: silence. See [WithLogger].
+	Logger *slog.Logger
 
 	// PoolConfig edits the configuration of pools and connections before it is
 	// sealed. See [WithPoolConfig].
 	PoolConfig func(*pgxpool.Config) error
-}
-
-// Option edits a Config. Options are applied in order.
-type Option func(*Config) error
-
-// WithUser connects as role instead of admin. Its tokens are signed for the IAM
-// action dsql:DbConnect. The role must exist with LOGIN and be granted to the
-// IAM principal (AWS IAM GRANT role TO 'arn').
-func WithUser(role string) Option {
-	return func(c *Config) error {
-		if role == "" {
-			return errors.New("dsql: WithUser was given an empty role: name one, or leave the option out for admin")
-		}
-		c.User = role
-		return nil
-	}
-}
-
-// WithCredentials signs tokens with p's credentials. p is asked once per life
-// of its credentials, not once per connection.
-func WithCredentials(p aws.CredentialsProvider) Option {
-	return func(c *Config) error {
-		if p == nil {
-			return errors.New("dsql: WithCredentials was given nil: give a provider, or leave the option out for the SDK's default chain")
-		}
-		c.Credentials = p
-		return nil
-	}
-}
-
-// WithAWSConfig takes credentials, and the region where the endpoint does not
-// tell it, from a loaded AWS configuration.
-func WithAWSConfig(cfg aws.Config) Option {
-	return func(c *Config) error {
-		c.AWSConfig = &cfg
-		return nil
-	}
-}
-
-// WithProfile takes credentials, and the region where the endpoint does not
-// tell it, from a profile of the shared AWS files.
-func WithProfile(name string) Option {
-	return func(c *Config) error {
-		if name == "" {
-			return errors.New("dsql: WithProfile was given an empty name: name a profile, or leave the option out for AWS_PROFILE")
-		}
-		c.Profile = name
-		return nil
-	}
-}
-
-// WithTokenLifetime sets how long a token is good for opening a connection: 1
-// second to 7 days, in whole seconds.
-func WithTokenLifetime(d time.Duration) Option {
-	return func(c *Config) error {
-		if err := checkTokenLifetime(d); err != nil {
-			return err
-		}
-		c.TokenLifetime = d
-		return nil
-	}
-}
-
-// WithRootCAs trusts the server's certificate if pool vouches for it, in place
-// of the system's authorities. The name is verified as ever.
-func WithRootCAs(pool *x509.CertPool) Option {
-	return func(c *Config) error {
-		if pool == nil {
-			return errors.New("dsql: WithRootCAs was given nil: give a pool, or leave the option out for the system's")
-		}
-		c.RootCAs = pool
-		return nil
-	}
-}
-
-// WithDialFunc opens TCP connections with f: through a proxy, a tunnel or a
-// test's listener. f is given "tcp" and "HOST:5432", where HOST is the endpoint
-// and nothing has been looked up. The name that is signed, sent as SNI and
-// verified stays the endpoint. Cancel requests are dialled the same way.
-func WithDialFunc(f pgconn.DialFunc) Option {
-	return func(c *Config) error {
-		if f == nil {
-			return errors.New("dsql: WithDialFunc was given nil: give a function, or leave the option out for the default dialer")
-		}
-		c.DialFunc = f
-		return nil
-	}
-}
-
-// WithRuntimeParam sets a session parameter at startup, such as search_path or
-// application_name. Given twice for one name, the later value counts.
-func WithRuntimeParam(name, value string) Option {
-	return func(c *Config) error {
-		if err := checkRuntimeParam(name, value); err != nil {
-			return err
-		}
-		params := maps.Clone(c.RuntimeParams)
-		if params == nil {
-			params = make(map[string]string)
-		}
-		params[name] = value
-		c.RuntimeParams = params
-		return nil
-	}
-}
-
-// WithPoolConfig lets f tune the configuration before it is sealed: sizes,
-// times, hooks, tracers, query modes, trust roots, where TCP goes. Several run
-// in order; an error ends construction.
-//
-// A BeforeConnect that f sets runs for each connection, before its token is
-// made. Neither f nor that hook may change the host, the port, the database,
-// the user, the password, the fallbacks, or how the server's certificate is
-// verified: construction, or the connection, then fails with an error that
-// names the field. [Connect] uses what belongs to one connection (ConnConfig and
-// BeforeConnect) and leaves the rest to pools.
-func WithPoolConfig(f func(*pgxpool.Config) error) Option {
-	return func(c *Config) error {
-		if f == nil {
-			return errors.New("dsql: WithPoolConfig was given nil: give a function, or leave the option out")
-		}
-		before := c.PoolConfig
-		c.PoolConfig = func(p *pgxpool.Config) error {
-			if before != nil {
-				if err := before(p); err != nil {
-					return err
-				}
-			}
-			return f(p)
-		}
-		return nil
-	}
 }
 
 func newConfig(endpoint, region string, opts []Option) (Config, error) {
@@ -250,10 +142,21 @@ func (c Config) validate() error {
 			return err
 		}
 	}
-	for name, value := range c.RuntimeParams {
-		if err := checkRuntimeParam(name, value); err != nil {
+	if c.CredentialsTimeout != 0 {
+		if err := checkCredentialsTimeout(c.CredentialsTimeout); err != nil {
 			return err
 		}
+	}
+	if err := checkRuntimeParams(c.RuntimeParams); err != nil {
+		return err
+	}
+	for name, value := range c.Settings {
+		if err := checkSetting(name, value); err != nil {
+			return err
+		}
+	}
+	if c.DialAddress != "" && c.DialFunc != nil {
+		return errors.New("dsql: DialAddress and DialFunc both say where TCP goes: give one of them")
 	}
 	if c.Profile != "" && c.Credentials != nil {
 		return errors.New("dsql: Credentials and Profile both say where credentials come from: give one of them")
@@ -278,26 +181,16 @@ func checkUser(role string) error {
 	return nil
 }
 
-func checkTokenLifetime(d time.Duration) error {
-	if d < minTokenLifetime || d > maxTokenLifetime || d%time.Second != 0 {
-		return fmt.Errorf("dsql: the token lifetime %v is not whole seconds between 1s and 168h (7 days)", d)
+func checkCredentialsTimeout(d time.Duration) error {
+	if d < time.Millisecond || d > providerTimeout {
+		return fmt.Errorf("dsql: the credentials timeout %v is not between 1ms and %v", d, providerTimeout)
 	}
 	return nil
 }
 
-func checkRuntimeParam(name, value string) error {
-	switch strings.ToLower(name) {
-	case "":
-		return errors.New("dsql: a runtime parameter has an empty name")
-	case "user":
-		return errors.New("dsql: the role is not a runtime parameter: use WithUser")
-	case "password":
-		return errors.New("dsql: the password is not a runtime parameter: tokens are made for you")
-	case "database", "dbname":
-		return errors.New("dsql: the database is not a runtime parameter: it is always postgres")
-	}
-	if strings.ContainsRune(name, 0) || strings.ContainsRune(value, 0) {
-		return fmt.Errorf("dsql: the runtime parameter %q has a NUL in it", name)
+func checkTokenLifetime(d time.Duration) error {
+	if d < minTokenLifetime || d > maxTokenLifetime || d%time.Second != 0 {
+		return fmt.Errorf("dsql: the token lifetime %v is not whole seconds between 1s and 168h (7 days)", d)
 	}
 	return nil
 }

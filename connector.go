@@ -1,25 +1,31 @@
 package dsql
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/time/rate"
 )
 
 // Connector is a Config that has been checked and resolved, from which every
 // kind of client is made. It is safe for concurrent use and is never closed.
 type Connector struct {
-	endpoint      endpoint
-	user          string
-	tokenLifetime time.Duration
-	credentials   *aws.CredentialsCache
-	seal          seal
-	pool          *pgxpool.Config // never handed out, only copies of it
+	endpoint           endpoint
+	user               string
+	tokenLifetime      time.Duration
+	credentials        *aws.CredentialsCache
+	credentialsTimeout time.Duration
+	connects           *rate.Limiter // nil: no limit
+	logger             *slog.Logger  // nil: silence
+	seal               seal
+	pool               *pgxpool.Config // never handed out, only copies of it
 	// userBeforeConnect is the caller's own, run by ours.
 	userBeforeConnect func(context.Context, *pgx.ConnConfig) error
 }
@@ -35,12 +41,15 @@ func NewConnector(ctx context.Context, cfg Config) (*Connector, error) {
 	ctx, cancel := context.WithTimeout(ctx, constructTimeout)
 	defer cancel()
 
-	c := &Connector{user: cfg.User, tokenLifetime: cfg.TokenLifetime}
-	if c.user == "" {
-		c.user = adminRole
+	c := &Connector{
+		user:               cmp.Or(cfg.User, adminRole),
+		tokenLifetime:      cmp.Or(cfg.TokenLifetime, defaultTokenLifetime),
+		credentialsTimeout: cmp.Or(cfg.CredentialsTimeout, defaultCredentialsTimeout),
+		logger:             cfg.Logger,
 	}
-	if c.tokenLifetime == 0 {
-		c.tokenLifetime = defaultTokenLifetime
+	var err error
+	if c.connects, err = newConnectLimit(cfg.ConnectRate, cfg.ConnectBurst); err != nil {
+		return nil, err
 	}
 	if err := c.resolve(ctx, cfg); err != nil {
 		return nil, err
@@ -61,10 +70,9 @@ func (c *Connector) resolve(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	region := cfg.Region
-	needRegion := given.host == "" && region == ""
+	needRegion := given.host == "" && cfg.Region == ""
 	if !needRegion {
-		if c.endpoint, err = given.in(region); err != nil {
+		if c.endpoint, err = given.in(cfg.Region); err != nil {
 			return err
 		}
 	}
@@ -87,9 +95,17 @@ func (c *Connector) resolve(ctx context.Context, cfg Config) error {
 		provider = awsConfig.Credentials
 	}
 	if provider == nil {
-		return errors.New("dsql: no AWS credentials: the aws.Config that was given has no credentials provider")
+		return advise(noCredentials, errors.New("dsql: no AWS credentials: the aws.Config that was given has no credentials provider"))
 	}
 	c.credentials = newCredentialsCache(provider)
+	from := "option"
+	switch {
+	case given.region != "":
+		from = "endpoint"
+	case needRegion:
+		from = "AWS configuration"
+	}
+	c.log(ctx, slog.LevelDebug, "dsql: cluster", slog.String("region", c.endpoint.region), slog.String("region_from", from))
 	return nil
 }
 

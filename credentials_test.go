@@ -3,7 +3,10 @@ package dsql_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -11,6 +14,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
@@ -257,4 +262,65 @@ func TestCancelledConstructionSaysSo(t *testing.T) {
 	})
 	_, err := dsql.NewPool(ctx, host, "", dsql.WithCredentials(provider))
 	require.ErrorContains(t, err, "canceled")
+}
+
+func TestCredentialsTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		provider, _ := provide(func(ctx context.Context, call int64) (aws.Credentials, error) {
+			if call > 1 {
+				<-ctx.Done()
+				return aws.Credentials{}, ctx.Err()
+			}
+			return expiring(time.Minute), nil
+		})
+		c, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host, Credentials: provider, CredentialsTimeout: 2 * time.Second})
+		require.NoError(t, err)
+		time.Sleep(2 * time.Minute)
+		start := time.Now()
+		_, err = c.Token(t.Context())
+		require.ErrorContains(t, err, "dsql: getting AWS credentials timed out after at most 2s")
+		require.Equal(t, 2*time.Second, time.Since(start))
+		time.Sleep(time.Minute) // the abandoned call ends, with its goroutines
+	})
+	for _, d := range []time.Duration{0, -time.Second, time.Microsecond, 31 * time.Second} {
+		_, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(someCredentials), dsql.WithCredentialsTimeout(d))
+		require.ErrorContains(t, err, "dsql: the credentials timeout "+d.String()+" is not between 1ms and 30s")
+	}
+	_, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host, Credentials: someCredentials, CredentialsTimeout: -1})
+	require.ErrorContains(t, err, "dsql: the credentials timeout")
+}
+
+// startSTS is an STS that knows AssumeRole, and counts the calls.
+func startSTS(t *testing.T) (*sts.Client, *atomic.Int64) {
+	t.Helper()
+	calls := new(atomic.Int64)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		calls.Add(1)
+		w.Header().Set("Content-Type", "text/xml")
+		fmt.Fprintf(w, `<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>
+<AccessKeyId>%s</AccessKeyId><SecretAccessKey>%s</SecretAccessKey><SessionToken>assumed %s</SessionToken><Expiration>%s</Expiration>
+</Credentials></AssumeRoleResult></AssumeRoleResponse>`, accessKey, secretKey, r.FormValue("RoleArn"), time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+	}))
+	t.Cleanup(server.Close)
+	cfg := aws.Config{Region: "us-east-1", Credentials: someCredentials, BaseEndpoint: aws.String(server.URL)}
+	return sts.NewFromConfig(cfg), calls
+}
+
+func TestAssumedRoleIsOneSTSCallForManyConnections(t *testing.T) {
+	stsClient, calls := startSTS(t)
+	s, opts := startScript(t, script.Hooks{})
+
+	const roleARN = "arn:aws:iam::210987654321:role/dsql-app"
+	provider := stscreds.NewAssumeRoleProvider(stsClient, roleARN)
+	pool := newPool(t, with(opts, dsql.WithCredentials(provider), dsql.WithUser("app"))...)
+	for range 5 {
+		require.NoError(t, ping(t, pool))
+		pool.Reset()
+	}
+	require.Len(t, s.Conns(), 5)
+	require.EqualValues(t, 1, calls.Load())
+	for _, c := range s.Conns() {
+		_, token := parseToken(t, c.Password)
+		require.Equal(t, "assumed "+roleARN, token.Get("X-Amz-Security-Token"))
+	}
 }

@@ -39,7 +39,8 @@ const version = "0.1.0"
 //
 // NewPool checks everything that can be checked without the cluster, credentials
 // once included (see [NewConnector]), and does not connect: the first Acquire,
-// query or Ping does, and reports what stands in the way. One pool serves a
+// query or Ping does, and reports what stands in the way: [Explain] says what to
+// do about it, in short in the Hint of the *pgconn.PgError too. One pool serves a
 // whole program; close it at the end.
 //
 // Unless [WithPoolConfig] sets others: connections live 50 minutes and up to 5
@@ -50,23 +51,28 @@ const version = "0.1.0"
 func NewPool(ctx context.Context, endpoint, region string, opts ...Option) (*pgxpool.Pool, error) {
 	c, err := connector(ctx, endpoint, region, opts)
 	if err != nil {
-		return nil, err
+		return nil, explained(err)
 	}
 	return pgxpool.NewWithConfig(ctx, c.PoolConfig())
 }
 
 // Connect opens one connection to the cluster at endpoint. region may be empty
-// when the endpoint tells it. DSQL closes it after 60 minutes.
+// when the endpoint tells it. DSQL closes it after 60 minutes. Errors carry what
+// [Explain] says of them.
 func Connect(ctx context.Context, endpoint, region string, opts ...Option) (*pgx.Conn, error) {
 	c, err := connector(ctx, endpoint, region, opts)
 	if err != nil {
-		return nil, err
+		return nil, explained(err)
 	}
 	cc, err := c.ConnConfig(ctx)
 	if err != nil {
-		return nil, err
+		return nil, explained(err)
 	}
-	return pgx.ConnectConfig(ctx, cc)
+	conn, err := pgx.ConnectConfig(ctx, cc)
+	if err != nil {
+		return nil, explained(err)
+	}
+	return conn, nil
 }
 
 func connector(ctx context.Context, endpoint, region string, opts []Option) (*Connector, error) {

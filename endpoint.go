@@ -26,6 +26,14 @@ var (
 	numberShape    = regexp.MustCompile(`^[0-9]+$`)
 )
 
+// name is the host name or the cluster ID.
+func (e endpoint) name() string {
+	if e.host == "" {
+		return e.clusterID
+	}
+	return e.host
+}
+
 // parseEndpoint reads an endpoint string.
 func parseEndpoint(given string) (endpoint, error) {
 	name, err := bareName(given)
@@ -72,13 +80,13 @@ func bareName(given string) (string, error) {
 	switch {
 	case name == "":
 		return "", fmt.Errorf("dsql: the endpoint is empty: %s", wantEndpoint)
-	case strings.HasPrefix(name, "arn:"):
-		return "", arnError(name)
 	case strings.Contains(name, "://"):
 		return "", schemeError(name)
-	case strings.ContainsAny(name, "@?#"):
+	case strings.ContainsAny(name, "@?#="):
 		// What stands around these may be a password or a token.
 		return "", fmt.Errorf("dsql: the endpoint has more in it than a host name (not shown, it may be secret): %s", wantEndpoint)
+	case strings.HasPrefix(name, "arn:"):
+		return "", arnError(name)
 	case strings.Contains(name, "/"):
 		return "", fmt.Errorf("dsql: the endpoint %q has a path: give the host name alone; the database is always postgres", name)
 	}
@@ -114,7 +122,7 @@ func parseHost(name string) (endpoint, error) {
 	case strings.Contains(host, ".rds."):
 		return endpoint{}, fmt.Errorf("dsql: the endpoint %q is an Amazon RDS host, which takes other tokens: %s", host, wantEndpoint)
 	case strings.HasSuffix(host, ".vpce.amazonaws.com"):
-		return endpoint{}, fmt.Errorf("dsql: the endpoint %q is a VPC endpoint's name: give the cluster's own endpoint, and send TCP to this name with WithDialFunc", host)
+		return endpoint{}, fmt.Errorf("dsql: the endpoint %q is a VPC endpoint's name: give the cluster's own endpoint, and send TCP to this name with WithDialAddress", host)
 	case strings.HasSuffix(host, ".amazonaws.com"), strings.HasSuffix(host, ".api.aws"):
 		return endpoint{}, fmt.Errorf("dsql: the endpoint %q belongs to another AWS service or to DSQL's control plane: %s", host, wantEndpoint)
 	case numberShape.MatchString(labels[len(labels)-1]):
@@ -140,16 +148,16 @@ func parseAWSHost(host string, labels []string) (endpoint, error) {
 }
 
 func addressError(given string) error {
-	return fmt.Errorf("dsql: the endpoint %q is an address: tokens and certificates are for names; give the cluster's endpoint, and send TCP to the address with WithDialFunc", given)
+	return fmt.Errorf("dsql: the endpoint %q is an address: tokens and certificates are for names; give the cluster's endpoint, and send TCP to the address with WithDialAddress", given)
 }
 
 func schemeError(given string) error {
 	u, err := url.Parse(given)
-	if err != nil || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+	if err != nil || strings.ContainsAny(given, "@?#") {
 		scheme, _, _ := strings.Cut(given, "://")
-		return fmt.Errorf("dsql: the endpoint is a %s:// URL (not shown, it may hold a secret): give the host name alone", scheme)
+		return fmt.Errorf("dsql: the endpoint is a %s:// URL (not shown, it may hold a secret): give the host name alone, or the URL to ParseURL", scheme)
 	}
-	return fmt.Errorf("dsql: the endpoint %q is a URL: give the host name alone (%s)", given, u.Host)
+	return fmt.Errorf("dsql: the endpoint %q is a URL: give the host name alone (%s), or the URL to ParseURL", given, u.Host)
 }
 
 // arnError tells the endpoint when a cluster's ARN was given:

@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -43,7 +44,11 @@ const everyKey = "host=dsql port=5432 dbname=postgres user=dsql password='' pass
 // buildPoolConfig makes the configuration that all clients of c share: the
 // defaults, what the caller makes of them, and the seal over both.
 func (c *Connector) buildPoolConfig(cfg Config) error {
-	p, err := pgxpool.ParseConfig(fmt.Sprintf(everyKey, max(4, runtime.NumCPU()))) // pgx's own default size
+	keys := fmt.Sprintf(everyKey, max(4, runtime.NumCPU())) // pgx's own default size
+	for name, value := range cfg.Settings {                 // a later key counts
+		keys += " " + name + "=" + value
+	}
+	p, err := pgxpool.ParseConfig(keys)
 	if err != nil {
 		if service := os.Getenv("PGSERVICE"); service != "" {
 			return fmt.Errorf("dsql: the environment variable PGSERVICE is %q, which pgx cannot read: unset PGSERVICE: %w", service, err)
@@ -61,8 +66,9 @@ func (c *Connector) buildPoolConfig(cfg Config) error {
 	}
 	cc.RuntimeParams = map[string]string{"application_name": "dsql-go/" + version}
 	maps.Copy(cc.RuntimeParams, cfg.RuntimeParams)
-	if cfg.DialFunc != nil {
-		dialByName(cc, cfg.DialFunc)
+	address, err := setDial(cc, cfg)
+	if err != nil {
+		return err
 	}
 
 	if cfg.PoolConfig != nil {
@@ -80,9 +86,45 @@ func (c *Connector) buildPoolConfig(cfg Config) error {
 	if err := c.seal.check(&p.ConnConfig.Config); err != nil {
 		return fmt.Errorf("dsql: WithPoolConfig: %w", err)
 	}
+	if err := checkRuntimeParams(p.ConnConfig.RuntimeParams); err != nil {
+		return err
+	}
 	c.pool = p.Copy()
 	c.userBeforeConnect = p.BeforeConnect
 	c.pool.BeforeConnect = c.beforeConnect
+	c.pool.ConnConfig.OnPgError = c.withHint(p.ConnConfig.OnPgError)
+	if isVPCEndpoint(address) {
+		return c.nameCluster(c.pool.ConnConfig)
+	}
+	return nil
+}
+
+// setDial sets where TCP goes, and returns the fixed address if there is one.
+func setDial(cc *pgx.ConnConfig, cfg Config) (address string, err error) {
+	switch {
+	case cfg.DialFunc != nil:
+		dialByName(cc, cfg.DialFunc)
+	case cfg.DialAddress != "":
+		if address, err = parseDialAddress(cfg.DialAddress); err != nil {
+			return "", err
+		}
+		dialByName(cc, dialAddress(address))
+	}
+	return address, nil
+}
+
+// nameCluster adds the option by which a VPC endpoint finds the cluster, unless
+// the caller has.
+func (c *Connector) nameCluster(cc *pgx.ConnConfig) error {
+	if c.endpoint.clusterID == "" {
+		return fmt.Errorf("dsql: the dial address is a VPC endpoint's, and the endpoint %q does not tell the cluster's ID: give <cluster ID>.dsql.<region>.on.aws", c.endpoint.host)
+	}
+	if cc.RuntimeParams == nil {
+		cc.RuntimeParams = make(map[string]string)
+	}
+	if options := cc.RuntimeParams["options"]; !strings.Contains(options, clusterOption+"=") {
+		cc.RuntimeParams["options"] = withOption(options, clusterOption, c.endpoint.clusterID)
+	}
 	return nil
 }
 
@@ -126,11 +168,18 @@ func (c *Connector) beforeConnect(ctx context.Context, cc *pgx.ConnConfig) error
 	if cc.Password != "" {
 		return errors.New("dsql: before connecting: ConnConfig.Password was set: tokens are made for you")
 	}
+	if err := checkRuntimeParams(cc.RuntimeParams); err != nil {
+		return err
+	}
+	if err := c.waitTurn(ctx); err != nil {
+		return err
+	}
 	token, err := c.Token(ctx)
 	if err != nil {
 		return err
 	}
 	cc.Password = token
+	c.withConnectLog(cc)
 	// A tracer still comes between here and the dial.
 	cc.AfterNetConnect = c.seal.guard(cc.AfterNetConnect)
 	return nil
@@ -148,9 +197,9 @@ type seal struct {
 func (s seal) check(cc *pgconn.Config) error {
 	switch {
 	case cc.Host != s.host:
-		return fmt.Errorf("ConnConfig.Host was changed to %q: it is the endpoint, %q; WithDialFunc changes where TCP goes", cc.Host, s.host)
+		return fmt.Errorf("ConnConfig.Host was changed to %q: it is the endpoint, %q; WithDialAddress changes where TCP goes", cc.Host, s.host)
 	case cc.Port != port:
-		return fmt.Errorf("ConnConfig.Port was changed to %d: it is %d; WithDialFunc changes where TCP goes", cc.Port, port)
+		return fmt.Errorf("ConnConfig.Port was changed to %d: it is %d; WithDialAddress changes where TCP goes", cc.Port, port)
 	case cc.Database != database:
 		return fmt.Errorf("ConnConfig.Database was changed to %q: it is %q, the only one", cc.Database, database)
 	case cc.User != s.user:

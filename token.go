@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -16,9 +17,9 @@ import (
 const (
 	// constructTimeout bounds the AWS configuration and the first credentials.
 	constructTimeout = 30 * time.Second
-	// credentialsTimeout bounds the credentials of one connection: pgxpool gives
-	// BeforeConnect a context without a deadline, and its slot stays taken.
-	credentialsTimeout = 10 * time.Second
+	// defaultCredentialsTimeout bounds the credentials of one connection: pgxpool
+	// gives BeforeConnect a context without a deadline, and its slot stays taken.
+	defaultCredentialsTimeout = 10 * time.Second
 	// providerTimeout ends a call that hangs, so that the next one starts anew.
 	providerTimeout = 30 * time.Second
 	// minCredentialsLife is what credentials must have left for a token to reach
@@ -28,21 +29,24 @@ const (
 
 // Token makes a token: the password of one connection. It signs locally, about
 // ten microseconds, with cached credentials; tokens themselves are not cached.
-// Getting credentials is given 10 seconds, or less if ctx ends sooner. Missing,
+// Getting credentials is given 10 seconds ([WithCredentialsTimeout]), or less if
+// ctx ends sooner. Missing,
 // expired or nearly expired (5 seconds) credentials are an error that wraps the
 // provider's.
 //
 // A token is a secret for as long as it lives ([Config].TokenLifetime). Pools
 // and connections of this package make their own.
 func (c *Connector) Token(ctx context.Context) (string, error) {
-	return c.token(ctx, credentialsTimeout)
+	return c.token(ctx, c.credentialsTimeout)
 }
 
 func (c *Connector) token(ctx context.Context, timeout time.Duration) (string, error) {
 	creds, err := retrieve(ctx, c.credentials, timeout)
 	if err != nil {
+		c.log(ctx, slog.LevelWarn, "dsql: no token", slog.String("error", err.Error()))
 		return "", err
 	}
+	c.logToken(ctx, creds)
 	sign := auth.GenerateDbConnectAuthToken
 	if c.user == adminRole {
 		sign = auth.GenerateDBConnectAdminAuthToken
@@ -67,14 +71,14 @@ func retrieve(ctx context.Context, cache *aws.CredentialsCache, timeout time.Dur
 	}
 	switch {
 	case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return aws.Credentials{}, fmt.Errorf("dsql: getting AWS credentials timed out after at most %v: %w", timeout, errors.Join(ctx.Err(), err))
+		return aws.Credentials{}, advise(slowCredentials, fmt.Errorf("dsql: getting AWS credentials timed out after at most %v: %w", timeout, errors.Join(ctx.Err(), err)))
 	case err != nil:
-		return aws.Credentials{}, fmt.Errorf("dsql: no AWS credentials: %w", err)
+		return aws.Credentials{}, advise(noCredentials, fmt.Errorf("dsql: no AWS credentials: %w", err))
 	case !creds.HasKeys():
-		return aws.Credentials{}, fmt.Errorf("dsql: no AWS credentials: the provider %q gave empty keys", creds.Source)
+		return aws.Credentials{}, advise(noCredentials, fmt.Errorf("dsql: no AWS credentials: the provider %q gave empty keys", creds.Source))
 	case endsSoon(creds):
-		return aws.Credentials{}, fmt.Errorf("dsql: the AWS credentials of %q expire at %s, less than %v from now: they must be renewed first",
-			creds.Source, creds.Expires.UTC().Format(time.RFC3339), minCredentialsLife)
+		return aws.Credentials{}, advise(expiredCredentials, fmt.Errorf("dsql: the AWS credentials of %q expire at %s, less than %v from now: they must be renewed first",
+			creds.Source, creds.Expires.UTC().Format(time.RFC3339), minCredentialsLife))
 	}
 	return creds, nil
 }

@@ -1,0 +1,136 @@
+package dsql
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// refusedParams are session parameters that DSQL refuses with 0A000, and what to
+// do without them. Known from real clusters and from
+// https://docs.aws.amazon.com/aurora-dsql/latest/userguide/accessing.html
+var refusedParams = map[string]string{
+	"role":                                "give each role a pool of its own with WithUser",
+	"statement_timeout":                   "give the context of each query a deadline",
+	"lock_timeout":                        "nothing waits for locks; give contexts a deadline",
+	"idle_in_transaction_session_timeout": "DSQL ends each transaction after 5 minutes by itself",
+	"idle_session_timeout":                "the pool closes idle connections: pool_max_conn_idle_time",
+	"default_transaction_isolation":       "every transaction is repeatable read; leave it out",
+	"default_transaction_read_only":       "begin with pgx.TxOptions{AccessMode: pgx.ReadOnly}",
+	"client_min_messages":                 "filter in OnNotice of the pgx configuration",
+	"row_security":                        "leave it out",
+	"standard_conforming_strings":         "it is always on; leave it out",
+	"synchronize_seqscans":                "leave it out",
+	"work_mem":                            "DSQL divides its memory itself; leave it out",
+}
+
+func checkRuntimeParams(params map[string]string) error {
+	for _, name := range slices.Sorted(maps.Keys(params)) {
+		if err := checkRuntimeParam(name, params[name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkRuntimeParam(name, value string) error {
+	switch strings.ToLower(name) {
+	case "":
+		return errors.New("dsql: a runtime parameter has an empty name")
+	case "user":
+		return errors.New("dsql: the role is not a runtime parameter: use WithUser")
+	case "password":
+		return errors.New("dsql: the password is not a runtime parameter: tokens are made for you")
+	case "database", "dbname":
+		return errors.New("dsql: the database is not a runtime parameter: it is always postgres")
+	case "options":
+		if err := checkOptions(value); err != nil {
+			return err
+		}
+	}
+	if strings.ContainsRune(name, 0) || strings.ContainsRune(value, 0) {
+		return fmt.Errorf("dsql: the runtime parameter %q has a NUL in it", name)
+	}
+	return checkRefused(name)
+}
+
+func checkRefused(name string) error {
+	if instead, ok := refusedParams[strings.ToLower(name)]; ok {
+		return fmt.Errorf("dsql: DSQL refuses the parameter %q, so no connection would open: %s", name, instead)
+	}
+	return nil
+}
+
+// optionShape is one parameter in the startup options: -c name=, -cname= or
+// --name=, after white space that no backslash escapes.
+var optionShape = regexp.MustCompile(`(?:^\s*|[^\\]\s)(?:-c\s*|--)([\w.-]+)`)
+
+func checkOptions(options string) error {
+	for _, m := range optionShape.FindAllStringSubmatch(options, -1) {
+		if err := checkRefused(strings.ReplaceAll(m[1], "-", "_")); err != nil { // as PostgreSQL reads it
+			return err
+		}
+	}
+	return nil
+}
+
+// withOption adds a parameter to the startup options, in which a backslash is
+// before each space and backslash of a value.
+func withOption(options, name, value string) string {
+	if options != "" {
+		options += " "
+	}
+	return options + "-c " + name + "=" + optionEscape.ReplaceAllString(value, `\$0`)
+}
+
+var optionEscape = regexp.MustCompile(`[\\\s\v]`)
+
+var queryExecModes = []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"}
+
+// checkSetting checks one of Config.Settings.
+func checkSetting(name, value string) error {
+	var ok bool
+	var want string
+	switch name {
+	case "sslnegotiation":
+		ok, want = value == "direct" || value == "postgres", "direct or postgres"
+	case "default_query_exec_mode":
+		ok, want = slices.Contains(queryExecModes, value), "one of "+strings.Join(queryExecModes, ", ")
+	case "connect_timeout":
+		ok, want = isNumber(value, 1), "whole seconds, 1 or more"
+	case "pool_max_conns":
+		ok, want = isNumber(value, 1), "a whole number, 1 or more"
+	case "pool_min_conns", "pool_min_idle_conns":
+		ok, want = isNumber(value, 0), "a whole number, 0 or more"
+	case "pool_max_conn_lifetime", "pool_max_conn_idle_time", "pool_health_check_period":
+		ok, want = isDuration(value, 1), "a Go duration over 0, such as 30m"
+	case "pool_max_conn_lifetime_jitter":
+		ok, want = isDuration(value, 0), "a Go duration, such as 5m"
+	default:
+		return fmt.Errorf("dsql: Settings has no %q; it has %s", name, strings.Join(settingNames, ", "))
+	}
+	if !ok {
+		return fmt.Errorf("dsql: %s is %q: give %s", name, value, want)
+	}
+	return nil
+}
+
+var settingNames = []string{
+	"connect_timeout", "default_query_exec_mode", "pool_health_check_period", "pool_max_conn_idle_time", "pool_max_conn_lifetime",
+	"pool_max_conn_lifetime_jitter", "pool_max_conns", "pool_min_conns", "pool_min_idle_conns", "sslnegotiation",
+}
+
+func isNumber(s string, least int64) bool {
+	n, err := strconv.ParseInt(s, 10, 32)
+	return err == nil && n >= least && s[0] != '+'
+}
+
+func isDuration(s string, least time.Duration) bool {
+	d, err := time.ParseDuration(s)
+	return err == nil && d >= least
+}

@@ -1,0 +1,263 @@
+package dsql
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// ParseURL reads a Config from a URL, a host name or a cluster ID:
+//
+//	postgres://app@<cluster ID>.dsql.us-east-1.on.aws/postgres?search_path=app
+//
+// The scheme is postgres, postgresql or dsql. The role may be left out (admin),
+// as may the database, which is postgres. There is no password: tokens are made
+// for you. Parameters:
+//
+//   - region, profile: as in [Config]
+//   - token_lifetime: a Go duration, such as 15m
+//   - sslmode: require, verify-ca or verify-full, all of which mean verify-full
+//   - sslnegotiation: direct (the default) or postgres
+//   - search_path, application_name, options: sent at startup
+//   - connect_timeout: whole seconds for each address, default 10
+//   - pool_max_conns, pool_min_conns, pool_min_idle_conns
+//   - pool_max_conn_lifetime, pool_max_conn_lifetime_jitter,
+//     pool_max_conn_idle_time, pool_health_check_period: Go durations
+//   - default_query_exec_mode: cache_statement (the default), cache_describe,
+//     describe_exec, exec or simple_protocol
+//
+// Anything else is refused by name. No error shows what may be a secret.
+func ParseURL(u string) (Config, error) {
+	scheme, rest, ok := strings.Cut(strings.TrimSpace(u), "://")
+	if !ok {
+		e, err := parseEndpoint(scheme)
+		return Config{Endpoint: e.name()}, err
+	}
+	switch strings.ToLower(scheme) {
+	case "postgres", "postgresql", "dsql":
+	default:
+		return Config{}, errors.New("dsql: the URL does not begin with postgres://, postgresql:// or dsql://")
+	}
+	authority, rest := cutBefore(rest, "/?#")
+	if strings.Contains(rest, "@") {
+		// What stands before it may be a password with a / or a ? in it.
+		return Config{}, errors.New("dsql: the URL has an @ after its host name (not shown, it may hold a secret): write it as %40; no password is needed, tokens are made for you")
+	}
+	if strings.Contains(rest, "#") {
+		return Config{}, errors.New("dsql: the URL has a fragment, which means nothing here: write # as %23")
+	}
+	path, query := cutBefore(rest, "?")
+
+	var c Config
+	if err := c.setAuthority(authority); err != nil {
+		return Config{}, err
+	}
+	if name, err := url.PathUnescape(strings.TrimPrefix(path, "/")); err != nil || name != "" && name != database {
+		return Config{}, fmt.Errorf("dsql: the URL names the database %.70q: it is always %s", strings.TrimPrefix(path, "/"), database)
+	}
+	if err := c.setQuery(strings.TrimPrefix(query, "?")); err != nil {
+		return Config{}, err
+	}
+	if err := c.validate(); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
+// cutBefore cuts s before the first of chars.
+func cutBefore(s, chars string) (before, rest string) {
+	if i := strings.IndexAny(s, chars); i >= 0 {
+		return s[:i], s[i:]
+	}
+	return s, ""
+}
+
+// setAuthority reads role@host.
+func (c *Config) setAuthority(authority string) error {
+	host := authority
+	if i := strings.LastIndex(authority, "@"); i >= 0 {
+		host = authority[i+1:]
+		role, err := url.PathUnescape(authority[:i])
+		switch {
+		case strings.Contains(authority[:i], ":"):
+			return errors.New("dsql: the URL has a password: leave it out, tokens are made for you")
+		case err != nil:
+			return errors.New("dsql: the role in the URL has a % that begins no escape: write it as %25")
+		case role == "":
+			return errors.New("dsql: the URL has an empty role before its @: name one, or leave the @ out for admin")
+		}
+		c.User = role
+	}
+	if strings.Contains(host, ",") {
+		return errors.New("dsql: the URL names several hosts: give one cluster's endpoint")
+	}
+	e, err := parseEndpoint(host)
+	if err != nil {
+		return err
+	}
+	c.Endpoint = e.name()
+	return nil
+}
+
+func (c *Config) setQuery(query string) error {
+	seen := make(map[string]bool)
+	for pair := range strings.SplitSeq(query, "&") {
+		if pair == "" {
+			continue
+		}
+		rawName, rawValue, _ := strings.Cut(pair, "=")
+		name, err := url.QueryUnescape(rawName)
+		if err != nil {
+			return errors.New("dsql: the name of a parameter of the URL has a % that begins no escape: write it as %25")
+		}
+		value, err := url.QueryUnescape(rawValue)
+		if err != nil {
+			return fmt.Errorf("dsql: the URL's %.40q has a %% that begins no escape: write it as %%25", name)
+		}
+		if seen[name] {
+			return fmt.Errorf("dsql: the URL has %.40q twice: give it once", name)
+		}
+		seen[name] = true
+		if err := c.setParam(name, value); err != nil {
+			return err
+		}
+	}
+	if c.Region == "" {
+		return nil
+	}
+	e, err := parseEndpoint(c.Endpoint)
+	if err == nil {
+		_, err = e.in(c.Region)
+	}
+	return err
+}
+
+// urlParams are what a URL may have besides Settings.
+var urlParams = []string{"application_name", "options", "profile", "region", "search_path", "sslmode", "token_lifetime"}
+
+// setParam sets one parameter of a URL.
+func (c *Config) setParam(name, value string) error {
+	switch name {
+	case "search_path", "application_name", "options":
+		return WithRuntimeParam(name, value)(c)
+	}
+	isSetting := slices.Contains(settingNames, name)
+	if value == "" && (isSetting || slices.Contains(urlParams, name)) {
+		return fmt.Errorf("dsql: the URL's %s is empty: give a value, or leave it out", name)
+	}
+	switch {
+	case isSetting:
+		if c.Settings == nil {
+			c.Settings = make(map[string]string)
+		}
+		c.Settings[name] = value
+		return nil
+	case name == "region":
+		c.Region = value
+		return nil
+	case name == "profile":
+		c.Profile = value
+		return nil
+	case name == "token_lifetime":
+		d, err := time.ParseDuration(value)
+		if err != nil {
+			return fmt.Errorf("dsql: the URL's token_lifetime is %.40q: give a Go duration, such as 15m", value)
+		}
+		return WithTokenLifetime(d)(c)
+	case name == "sslmode":
+		return checkSSLMode(value)
+	}
+	return unknownParam(name)
+}
+
+func checkSSLMode(mode string) error {
+	switch mode {
+	case "require", "verify-ca", "verify-full":
+		return nil
+	case "disable", "allow", "prefer":
+		return fmt.Errorf("dsql: the URL's sslmode is %s, which allows connections without TLS: DSQL has none; give verify-full or leave it out", mode)
+	}
+	return fmt.Errorf("dsql: the URL's sslmode is %.40q: give verify-full or leave it out", mode)
+}
+
+// unknownParam names the parameter, and never its value.
+func unknownParam(name string) error {
+	if err := checkRuntimeParam(name, ""); err != nil {
+		return err
+	}
+	var nearest string
+	least := len(name) + 100
+	for _, known := range slices.Concat(urlParams, settingNames) {
+		if d := distance(name, known); d < least {
+			nearest, least = known, d
+		}
+	}
+	return fmt.Errorf("dsql: the URL has an unknown parameter %.40q; the nearest known one is %s (session parameters go into options=-c name=value)", name, nearest)
+}
+
+// distance is the number of bytes to add, take or change between a and b.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// URL writes c so that [ParseURL] reads the same Config, without a secret in it.
+// A URL cannot hold Credentials, AWSConfig, RootCAs, DialFunc, DialAddress,
+// CredentialsTimeout, PoolConfig, ConnectRate, ConnectBurst and Logger: they are
+// left out. RuntimeParams that have no parameter of their own become part of
+// options. URL returns "" if the Endpoint is not one.
+func (c Config) URL() string {
+	e, err := parseEndpoint(c.Endpoint)
+	if err != nil {
+		return ""
+	}
+	query := make(url.Values)
+	set := func(name, value string) {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	set("region", c.Region)
+	set("profile", c.Profile)
+	if c.TokenLifetime != 0 {
+		query.Set("token_lifetime", c.TokenLifetime.String())
+	}
+	for name, value := range c.Settings {
+		query.Set(name, value)
+	}
+	for _, name := range []string{"search_path", "application_name", "options"} {
+		if value, ok := c.RuntimeParams[name]; ok {
+			query.Set(name, value)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.RuntimeParams)) {
+		if !query.Has(name) {
+			query.Set("options", withOption(query.Get("options"), name, c.RuntimeParams[name]))
+		}
+	}
+	u := url.URL{Scheme: "postgres", Host: e.name(), Path: "/" + database}
+	if c.User != "" {
+		u.User = url.User(c.User)
+	}
+	u.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20") // a + is a space only here
+	return u.String()
+}
