@@ -1,0 +1,27 @@
+# make demo: a pool on a local cluster. make test: everything. Neither needs AWS.
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
+MODULES     := . examples compare
+
+# The race detector needs a C compiler; without one Go reports CGO_ENABLED=0.
+RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
+
+.PHONY: demo test lint bench setup
+
+demo: setup
+	cd examples && go run ./quickstart
+
+test: setup lint
+	@[ -n "$(RACE)" ] || echo "no C compiler found: testing without the race detector"
+	@set -e; for module in $(MODULES); do (cd $$module && go test $(RACE) ./...); done
+
+lint:
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt'ed:" $$unformatted; exit 1; }
+	@set -e; for module in $(MODULES); do (cd $$module && go vet ./... && go run $(STATICCHECK) ./...); done
+
+bench: setup
+	go test -run '^$$' -bench . ./...
+
+# Installs PostgreSQL's server from the system's packages, if none is found.
+setup:
+	@sh scripts/setup
