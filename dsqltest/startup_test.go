@@ -204,7 +204,7 @@ func TestWhatIsNotTLSIsRefused(t *testing.T) {
 			conn := dialPlain(t, c.Address())
 			_, err := conn.Write([]byte(bytes))
 			require.NoError(t, err)
-			require.NoError(t, conn.(*net.TCPConn).CloseWrite())
+			_ = conn.(*net.TCPConn).CloseWrite() // it may be cut already
 			_, err = io.Copy(io.Discard, conn) // to its end, not to the deadline
 			if err != nil {
 				require.ErrorContains(t, err, "reset by peer")
