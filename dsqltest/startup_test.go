@@ -205,7 +205,7 @@ func TestWhatIsNotTLSIsRefused(t *testing.T) {
 			_, err := conn.Write([]byte(bytes))
 			require.NoError(t, err)
 			_ = conn.(*net.TCPConn).CloseWrite() // it may be cut already
-			_, err = io.Copy(io.Discard, conn) // to its end, not to the deadline
+			_, err = io.Copy(io.Discard, conn)   // to its end, not to the deadline
 			if err != nil {
 				require.ErrorContains(t, err, "reset by peer")
 			}
