@@ -70,7 +70,7 @@ func retrieve(ctx context.Context, cache *aws.CredentialsCache, timeout time.Dur
 		creds, err = cache.Retrieve(ctx)
 	}
 	switch {
-	case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
 		return aws.Credentials{}, advise(slowCredentials, fmt.Errorf("dsql: getting AWS credentials timed out after at most %v: %w", timeout, errors.Join(ctx.Err(), err)))
 	case err != nil:
 		return aws.Credentials{}, advise(noCredentials, fmt.Errorf("dsql: no AWS credentials: %w", err))
