@@ -37,9 +37,10 @@ func WithMaxAttempts(n int) RetryOption {
 }
 
 // WithBackoff sets the waits between conflicts. Each is random, from 0 to a
-// bound that begins at base, doubles with each conflict and ends at max.
-// Defaults, and 0: 5 ms and 250 ms. After a failure to connect the waits are
-// longer, and not set by this.
+// bound that begins at base, grows fourfold with each conflict and ends at max.
+// Defaults, and 0: 10 ms and 500 ms. A wait ends early when another transaction of
+// this process commits on the same database and this one is the oldest that
+// waits. After a failure to connect the waits are longer, and not set by this.
 func WithBackoff(base, max time.Duration) RetryOption {
 	return func(r *retrier) error {
 		if base < 0 || max < 0 || base > delayLimit || max > delayLimit {
