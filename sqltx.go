@@ -9,7 +9,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/stdlib"
 )
 
 // RunSQLTx is [RunTx] for database/sql, with the drivers whose errors have a
@@ -109,7 +108,7 @@ func withContext(ctx context.Context, err error) error {
 // driverConn is pgx's connection below conn, or nil if the driver is another.
 func driverConn(conn *sql.Conn) (pg *pgconn.PgConn) {
 	_ = conn.Raw(func(c any) error {
-		if c, ok := c.(*stdlib.Conn); ok {
+		if c, ok := c.(interface{ Conn() *pgx.Conn }); ok {
 			pg = c.Conn().PgConn()
 		}
 		return nil

@@ -3,7 +3,6 @@ package dsql_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -16,8 +15,6 @@ import (
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/dsqltest"
 )
-
-var errCut = errors.New("cut by the test")
 
 // cutter is a connection that is cut at its first COMMIT, before it is sent on or
 // after the server has carried it out.
