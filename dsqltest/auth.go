@@ -107,7 +107,7 @@ func (c *Cluster) checkToken(password, user, host string) *Refusal {
 		return &Refusal{Reason: "token: " + err.Error(), Code: connectionFailure, Message: accessDenied}
 	}
 	creds := c.credentials()
-	now := time.Now()
+	now := c.faults.now()
 	err = token.Verify(presign.Expected{
 		Host:            host,
 		Region:          c.region,

@@ -35,10 +35,14 @@ type Cluster struct {
 	cancel   context.CancelFunc
 	sessions sync.WaitGroup
 	close    func() error
+	faults   faults
+	quota    quota
 
 	mu      sync.Mutex
 	closed  bool // no session begins any more
 	refusal *Refusal
+	stats   Stats
+	live    map[*conversation]struct{}
 }
 
 // Start runs a cluster until the test and its subtests are over. It fails the
@@ -95,6 +99,8 @@ func newCluster(cfg config) (*Cluster, error) {
 		roles:       map[string]bool{adminRole: true},
 		credentials: func() aws.Credentials { return creds },
 		authority:   authority,
+		quota:       cfg.quota,
+		live:        make(map[*conversation]struct{}),
 	}
 	for _, role := range cfg.roles {
 		c.roles[role] = true

@@ -28,6 +28,16 @@
 //     real clusters. [Cluster.LastRefusal] tells the exact reason besides.
 //   - One database, postgres; the role admin, and those of [WithRole].
 //
+// # Faults
+//
+// Methods of [Cluster] make go wrong what does go wrong: [Cluster.ConflictNext] and
+// [Cluster.SchemaConflictNext] at COMMIT, [Cluster.CutAtCommit], [Cluster.CutConnections],
+// [Cluster.ExpireSessions], [Cluster.RefuseConnections], [Cluster.Wake],
+// [Cluster.Pause] and [Cluster.Resume], [Cluster.SetLatency], [Cluster.OffsetClock].
+// [WithConnectionLimit] and [WithConnectRate] enforce quotas. [Cluster.Stats] counts.
+// COMMIT is known by its first word, alone in a Query message or prepared; one
+// in a string of several statements is left to PostgreSQL.
+//
 // # What is not
 //
 //   - SQL is PostgreSQL's: statements, limits and locks that DSQL does not have work
@@ -36,9 +46,11 @@
 //   - current_database() and version() tell of the PostgreSQL behind.
 //   - Roles that are made with CREATE ROLE cannot connect, and are shared by the
 //     clusters of a process.
+//   - A message of a client over 10 MiB is refused with 08P01, as the documentation has
+//     it; a real cluster was seen to close the connection without a word.
 //   - Not recorded from a real cluster, and so a guess: the SQLSTATE 08006 of a missing
 //     or unknown SNI; what a client without TLS, of another database or with an
-//     unknown role is told; the end of the hint "Signature expired: "; no hint for a
+//     unknown role is told; the SQLSTATE 08006 of "waking up cluster"; the end of the hint "Signature expired: "; no hint for a
 //     wrong region, host, service or signature; five minutes of clock skew allowed;
 //     cancel requests, which work here.
 package dsqltest

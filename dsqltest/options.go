@@ -14,6 +14,7 @@ const (
 type config struct {
 	region string
 	roles  []string // besides admin
+	quota  quota
 }
 
 // Option sets one thing of a cluster that is about to start.

@@ -14,6 +14,7 @@ const (
 	invalidAuthorization = "28000"
 	invalidCatalogName   = "3D000"
 	internalError        = "XX000"
+	serializationFailure = "40001"
 )
 
 const accessDenied = "unable to accept connection, access denied"

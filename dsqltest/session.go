@@ -70,9 +70,18 @@ func (l *listener) route(sni, clusterID string) (c *Cluster, host string, refusa
 // serve lets a client in, or tells it why not, and then carries its session.
 func (c *Cluster) serve(client *tls.Conn, s startup, host string) {
 	defer context.AfterFunc(c.ctx, func() { client.NetConn().Close() })()
+	if !c.faults.pass(c.ctx) {
+		return
+	}
 	refusal, err := c.authenticate(client, s, host)
 	if err != nil {
 		return
+	}
+	if refusal == nil {
+		refusal = c.faults.connect()
+	}
+	if refusal == nil {
+		refusal = c.withinQuota()
 	}
 	var engine net.Conn
 	if refusal == nil {
@@ -86,7 +95,8 @@ func (c *Cluster) serve(client *tls.Conn, s startup, host string) {
 	}
 	defer context.AfterFunc(c.ctx, func() { engine.Close() })()
 	_ = client.SetDeadline(time.Time{})
-	relay(client, engine)
+	c.count(func(s *Stats) { s.Connects++ })
+	c.converse(client, engine)
 }
 
 // connect opens the cluster's database for a client that was let in. The

@@ -1,0 +1,412 @@
+package dsqltest
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// conversation stands between a client and the engine once the client is let in.
+// One goroutine reads what the client asks, another what the engine answers. The
+// engine answers in the order of the asking, so a queue of exchanges tells what
+// an answer belongs to.
+type conversation struct {
+	cluster *Cluster
+	client  *stream // read by listen; written under mu
+	engine  *stream // read by answer; written by listen
+
+	// What only listen uses.
+	statements map[string]control // by name
+	portals    map[string]control // by name
+	batch      *exchange          // of extended-query messages, until their Sync
+	skipping   bool               // to the next Sync, after an error of ours
+
+	mu       sync.Mutex
+	idle     sync.Cond   // the queue is empty, or the engine has gone
+	queue    []*exchange // that await their ReadyForQuery
+	status   byte        // of the last ReadyForQuery: I, T or E
+	conflict bool        // the last transaction met one
+	expired  bool        // the session ends with its transaction
+	gone     bool        // the engine's side has ended
+}
+
+// exchange is what the engine answers up to one ReadyForQuery.
+type exchange struct {
+	take func(message) bool // true: not for the client. nil: all of it is
+	done chan struct{}      // closed at ReadyForQuery, or when the engine has gone
+}
+
+// converse carries a session until either side ends it.
+//
+// A client that ends first has its last statements carried out, as behind a real
+// server: the engine reads them to the end, and then its end of file.
+func (c *Cluster) converse(client, engine net.Conn) {
+	v := &conversation{
+		cluster:    c,
+		client:     newStream(client),
+		engine:     newStream(engine),
+		statements: make(map[string]control),
+		portals:    make(map[string]control),
+		status:     'I',
+	}
+	v.idle.L = &v.mu
+	v.push(&exchange{}) // the answer to the startup message
+	c.add(v)
+	defer c.remove(v)
+
+	var answering sync.WaitGroup
+	answering.Go(v.answer)
+	v.listen()
+	_ = v.engine.w.Flush()
+	if half, ok := engine.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+	answering.Wait()
+}
+
+// cut ends the session without a word.
+func (v *conversation) cut() {
+	v.client.Close()
+	v.engine.Close()
+}
+
+// listen reads the client until it ends.
+func (v *conversation) listen() {
+	for {
+		m, err := v.client.read(maxMessage)
+		if tooLong := (errTooLong{}); errors.As(err, &tooLong) {
+			v.say(&pgproto3.ErrorResponse{Severity: "FATAL", SeverityUnlocalized: "FATAL", Code: protocolViolation, Message: "invalid message length"})
+			v.cut()
+			return
+		}
+		if err != nil || !v.cluster.faults.pass(v.cluster.ctx) {
+			return
+		}
+		v.hear(m)
+		if v.client.r.Buffered() == 0 && v.engine.w.Flush() != nil {
+			return
+		}
+	}
+}
+
+// hear does what one message of the client asks for.
+func (v *conversation) hear(m message) {
+	switch m.kind() {
+	case 'Q':
+		v.query(m)
+	case 'P', 'B', 'D', 'E', 'C', 'H', 'S':
+		v.extended(m)
+	default: // rows of COPY, the end, function calls
+		_, _ = v.engine.w.Write(m)
+	}
+}
+
+// query carries out a Query message.
+func (v *conversation) query(m message) {
+	v.cluster.faults.roundTrip(v.cluster.ctx)
+	what := controlOf(m.text())
+	if what != none {
+		v.settle()
+	}
+	if what == commit && v.inTransaction() {
+		v.commit(m.text())
+		v.ready()
+		return
+	}
+	v.count(what)
+	v.push(&exchange{})
+	_, _ = v.engine.w.Write(m)
+}
+
+// extended carries out one message of the extended query protocol.
+func (v *conversation) extended(m message) {
+	if m.kind() == 'S' {
+		v.sync(m)
+		return
+	}
+	if v.skipping {
+		return
+	}
+	switch m.kind() {
+	case 'P':
+		name, rest := cutText(m.body())
+		sql, _ := cutText(rest)
+		v.statements[name] = controlOf(sql)
+	case 'B':
+		name, rest := cutText(m.body())
+		statement, _ := cutText(rest)
+		v.portals[name] = v.statements[statement]
+	case 'E':
+		name, _ := cutText(m.body())
+		if v.execute(v.portals[name]) {
+			return
+		}
+	}
+	if v.batch == nil {
+		v.batch = v.push(&exchange{})
+	}
+	_, _ = v.engine.w.Write(m)
+}
+
+// execute carries out a portal that commits, and leaves all others to the engine:
+// then it is false.
+func (v *conversation) execute(what control) bool {
+	if what == none {
+		return false
+	}
+	v.drain()
+	if what == commit && v.inTransaction() {
+		v.skipping = !v.commit("COMMIT")
+		return true
+	}
+	v.count(what)
+	return false
+}
+
+// sync ends a batch.
+func (v *conversation) sync(m message) {
+	v.cluster.faults.roundTrip(v.cluster.ctx)
+	v.skipping = false
+	if v.batch == nil {
+		v.push(&exchange{})
+	}
+	v.batch = nil
+	_, _ = v.engine.w.Write(m)
+}
+
+// drain has the engine answer all that it was sent, without ending the client's
+// batch. Before BEGIN and inside a transaction a Sync changes nothing else.
+func (v *conversation) drain() {
+	x := v.batch
+	if x == nil {
+		v.settle()
+		return
+	}
+	v.batch = nil
+	v.mu.Lock()
+	x.take = func(m message) bool { return m.kind() == 'Z' }
+	v.mu.Unlock()
+	v.engine.send(&pgproto3.Sync{})
+	_ = v.engine.w.Flush()
+	<-x.done
+}
+
+// commit ends the transaction that the session is in. It is false if the client was
+// told an error, or was cut.
+func (v *conversation) commit(sql string) bool {
+	var cut CommitCut
+	if v.currentStatus() == 'T' {
+		var conflict *pgproto3.ErrorResponse
+		if cut, conflict = v.cluster.faults.commit(); conflict != nil {
+			v.ask("ROLLBACK")
+			v.mu.Lock()
+			v.conflict = true
+			v.mu.Unlock()
+			v.cluster.count(func(s *Stats) { s.Conflicts++ })
+			v.say(conflict)
+			return false
+		}
+	}
+	if cut == BeforeApplied {
+		v.cut()
+		return false
+	}
+	answers := v.ask(sql)
+	if cut == AfterApplied {
+		v.cut()
+		return false
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	ok := false
+	for _, m := range answers {
+		_, _ = v.client.w.Write(m)
+		if m.kind() != 'C' {
+			continue
+		}
+		ok = true
+		v.cluster.count(func(s *Stats) {
+			if m.text() == "COMMIT" {
+				s.Commits++
+			} else {
+				s.Rollbacks++
+			}
+		})
+	}
+	_ = v.client.w.Flush()
+	return ok
+}
+
+// count counts the beginning or the rolling back of a transaction.
+func (v *conversation) count(what control) {
+	v.mu.Lock()
+	inside, again := v.status != 'I', v.conflict
+	if what == begin {
+		v.conflict = false
+	}
+	v.mu.Unlock()
+	v.cluster.count(func(s *Stats) {
+		switch {
+		case what == rollback && inside:
+			s.Rollbacks++
+		case what == begin && !inside:
+			s.Begins++
+			if again {
+				s.Retries++
+			}
+		}
+	})
+}
+
+// ready tells the client that the session is ready, for statements that the
+// engine was asked in its place.
+func (v *conversation) ready() {
+	v.mu.Lock()
+	v.client.send(&pgproto3.ReadyForQuery{TxStatus: v.status})
+	_ = v.client.w.Flush()
+	v.mu.Unlock()
+	v.endIfExpired()
+}
+
+// answer reads the engine until it ends, and ends the client with it.
+func (v *conversation) answer() {
+	defer v.end()
+	for {
+		m, err := v.engine.read(0)
+		if err != nil || !v.cluster.faults.pass(v.cluster.ctx) {
+			return
+		}
+		err = v.deliver(m)
+		if errors.Is(err, errExpired) {
+			return
+		}
+		if err != nil {
+			// The client has gone: the engine carries out what it was sent.
+			_, _ = io.Copy(io.Discard, v.engine.r)
+			return
+		}
+	}
+}
+
+var errExpired = errors.New("the session has expired")
+
+// deliver hands one message of the engine to who is to have it.
+func (v *conversation) deliver(m message) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var x *exchange
+	if len(v.queue) > 0 {
+		x = v.queue[0]
+	}
+	if m.kind() == 'Z' && x != nil {
+		v.status = m.body()[0]
+		v.queue = v.queue[1:]
+		defer close(x.done)
+		defer v.idle.Broadcast()
+	}
+	taken := x != nil && x.take != nil && x.take(m)
+	if !taken {
+		if _, err := v.client.w.Write(m); err != nil {
+			return err
+		}
+	}
+	if m.kind() == 'Z' && !taken && v.expired && v.status == 'I' {
+		return errExpired
+	}
+	if v.engine.r.Buffered() > 0 {
+		return nil
+	}
+	return v.client.w.Flush()
+}
+
+// end lets go of whoever waits for the engine.
+func (v *conversation) end() {
+	v.mu.Lock()
+	v.gone = true
+	for _, x := range v.queue {
+		close(x.done)
+	}
+	v.queue = nil
+	v.idle.Broadcast()
+	_ = v.client.w.Flush()
+	v.mu.Unlock()
+	v.cut()
+}
+
+// push expects one more ReadyForQuery.
+func (v *conversation) push(x *exchange) *exchange {
+	x.done = make(chan struct{})
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.gone {
+		close(x.done)
+		return x
+	}
+	v.queue = append(v.queue, x)
+	return x
+}
+
+// settle waits until the engine owes no answer.
+func (v *conversation) settle() {
+	_ = v.engine.w.Flush()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for len(v.queue) > 0 && !v.gone {
+		v.idle.Wait()
+	}
+}
+
+// ask runs a statement and keeps the answer from the client, but for what is not
+// an answer to it. The engine must owe none.
+func (v *conversation) ask(sql string) (answers []message) {
+	x := v.push(&exchange{take: func(m message) bool {
+		switch m.kind() {
+		case 'S', 'A': // a parameter, a notification
+			return false
+		case 'Z':
+			return true
+		}
+		answers = append(answers, append(message(nil), m...))
+		return true
+	}})
+	v.engine.send(&pgproto3.Query{String: sql})
+	_ = v.engine.w.Flush()
+	<-x.done
+	return answers
+}
+
+// say sends a message to the client at once.
+func (v *conversation) say(m pgproto3.Message) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.client.send(m)
+	_ = v.client.w.Flush()
+}
+
+func (v *conversation) currentStatus() byte {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.status
+}
+
+func (v *conversation) inTransaction() bool { return v.currentStatus() != 'I' }
+
+// expire ends the session: at once, or after its transaction.
+func (v *conversation) expire() {
+	v.mu.Lock()
+	v.expired = true
+	v.mu.Unlock()
+	v.endIfExpired()
+}
+
+func (v *conversation) endIfExpired() {
+	v.mu.Lock()
+	over := v.expired && v.status == 'I' && len(v.queue) == 0
+	v.mu.Unlock()
+	if over {
+		v.cut()
+	}
+}

@@ -1,0 +1,373 @@
+package dsqltest
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-dsql/dsql"
+)
+
+// commitWays end a transaction in each protocol.
+var commitWays = map[string]func(context.Context, *pgx.Conn) error{
+	"simple": func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, "/* end */ COMMIT ;")
+		return err
+	},
+	"extended": func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.PgConn().ExecParams(ctx, "COMMIT", nil, nil, nil, nil).Close()
+		return err
+	},
+	"prepared": func(ctx context.Context, conn *pgx.Conn) error {
+		if _, err := conn.Prepare(ctx, "end", "END TRANSACTION"); err != nil {
+			return err
+		}
+		_, err := conn.Exec(ctx, "end")
+		return err
+	},
+}
+
+func withTable(t *testing.T, c *Cluster, conns int32) *pgxpool.Pool {
+	t.Helper()
+	pool := newPool(t, c, dsql.WithPoolConfig(func(p *pgxpool.Config) error { p.MaxConns = conns; return nil }))
+	_, err := pool.Exec(t.Context(), "CREATE TABLE t (id int PRIMARY KEY, n int)")
+	require.NoError(t, err)
+	return pool
+}
+
+func count(t *testing.T, pool *pgxpool.Pool) (n int) {
+	t.Helper()
+	require.NoError(t, pool.QueryRow(t.Context(), "SELECT count(*) FROM t").Scan(&n))
+	return n
+}
+
+func TestConflictNextIsMetAtCommitAndUndoesTheTransaction(t *testing.T) {
+	for name, commit := range commitWays {
+		for words, next := range map[string]func(*Cluster, int){
+			"change conflicts with another transaction (OC000)":      (*Cluster).ConflictNext,
+			"schema has been updated by another transaction (OC001)": (*Cluster).SchemaConflictNext,
+		} {
+			t.Run(name+" "+words[len(words)-7:], func(t *testing.T) {
+				c := Start(t)
+				pool := withTable(t, c, 1)
+				next(c, 1)
+				conn, err := pool.Acquire(t.Context())
+				require.NoError(t, err)
+				for i, want := range []string{words, ""} {
+					_, err = conn.Exec(t.Context(), "BEGIN")
+					require.NoError(t, err)
+					_, err = conn.Exec(t.Context(), "INSERT INTO t VALUES ($1, 0)", i)
+					require.NoError(t, err, "the statement succeeds")
+					err = commit(t.Context(), conn.Conn())
+					if want == "" {
+						require.NoError(t, err)
+						continue
+					}
+					var told *pgconn.PgError
+					require.ErrorAs(t, err, &told)
+					require.Equal(t, "ERROR", told.Severity)
+					require.Equal(t, "40001", told.Code)
+					require.Equal(t, want, told.Message)
+					require.Equal(t, byte('I'), conn.Conn().PgConn().TxStatus(), "the session is usable")
+				}
+				conn.Release()
+				require.Equal(t, 1, count(t, pool))
+				require.Equal(t, Stats{Connects: 1, Begins: 2, Commits: 1, Conflicts: 1, Retries: 1}, c.Stats())
+			})
+		}
+	}
+}
+
+func TestRunTxSeesConflictsThrough(t *testing.T) {
+	c := Start(t)
+	pool := withTable(t, c, 1)
+	c.ConflictNext(3)
+	attempts := 0
+	require.NoError(t, dsql.RunTx(t.Context(), pool, func(tx pgx.Tx) error {
+		attempts++
+		_, err := tx.Exec(t.Context(), "INSERT INTO t VALUES (1, 0)")
+		return err
+	}))
+	require.Equal(t, 4, attempts)
+	require.Equal(t, 1, count(t, pool))
+	require.Equal(t, 3, c.Stats().Retries)
+}
+
+func TestFailedTransactionDoesNotUseUpAConflict(t *testing.T) {
+	c := Start(t)
+	pool := withTable(t, c, 1)
+	c.ConflictNext(1)
+	tx, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), "SELECT 1/0")
+	require.Error(t, err)
+	require.ErrorIs(t, tx.Commit(t.Context()), pgx.ErrTxCommitRollback)
+	require.Equal(t, 1, c.Stats().Rollbacks)
+
+	tx, err = pool.Begin(t.Context())
+	require.NoError(t, err)
+	require.True(t, dsql.IsConflict(tx.Commit(t.Context())))
+}
+
+func TestCommitThatFailsByItselfIsPassedOn(t *testing.T) {
+	for name, commit := range commitWays {
+		t.Run(name, func(t *testing.T) {
+			c := Start(t)
+			pool := withTable(t, c, 1)
+			_, err := pool.Exec(t.Context(), "ALTER TABLE t ADD CONSTRAINT late UNIQUE (n) DEFERRABLE INITIALLY DEFERRED")
+			require.NoError(t, err)
+			conn, err := pool.Acquire(t.Context())
+			require.NoError(t, err)
+			defer conn.Release()
+			_, err = conn.Exec(t.Context(), "BEGIN; INSERT INTO t VALUES (1, 1), (2, 1)")
+			require.NoError(t, err)
+			var told *pgconn.PgError
+			require.ErrorAs(t, commit(t.Context(), conn.Conn()), &told)
+			require.Equal(t, "23505", told.Code)
+			require.NoError(t, conn.Ping(t.Context()))
+		})
+	}
+}
+
+func TestCutAtCommit(t *testing.T) {
+	for name, commit := range commitWays {
+		for _, tt := range []struct {
+			name string
+			when CommitCut
+			rows int
+		}{{"before", BeforeApplied, 0}, {"after", AfterApplied, 1}} {
+			t.Run(name+" "+tt.name, func(t *testing.T) {
+				c := Start(t)
+				pool := withTable(t, c, 1)
+				conn, err := pool.Acquire(t.Context())
+				require.NoError(t, err)
+				_, err = conn.Exec(t.Context(), "BEGIN; INSERT INTO t VALUES (1, 0)")
+				require.NoError(t, err)
+				c.CutAtCommit(tt.when)
+				err = commit(t.Context(), conn.Conn())
+				require.Error(t, err)
+				var told *pgconn.PgError
+				require.False(t, errors.As(err, &told), "no answer: %v", err)
+				conn.Release()
+				require.Equal(t, tt.rows, count(t, pool), "only the next one is cut")
+			})
+		}
+	}
+}
+
+func TestCutConnections(t *testing.T) {
+	c := Start(t)
+	pool := newPool(t, c)
+	conn, err := pool.Acquire(t.Context())
+	require.NoError(t, err)
+	c.CutConnections()
+	_, err = conn.Exec(t.Context(), "SELECT 1")
+	require.Error(t, err)
+	conn.Release()
+	require.NoError(t, pool.Ping(t.Context()))
+}
+
+func TestExpireSessionsSparesTransactions(t *testing.T) {
+	c := Start(t)
+	pool := withTable(t, c, 2)
+	idle, err := pool.Acquire(t.Context())
+	require.NoError(t, err)
+	defer idle.Release()
+	tx, err := pool.Begin(t.Context())
+	require.NoError(t, err)
+	c.ExpireSessions()
+	_, err = idle.Exec(t.Context(), "SELECT 1")
+	require.Error(t, err)
+	_, err = tx.Exec(t.Context(), "INSERT INTO t VALUES (1, 0)")
+	require.NoError(t, err)
+	conn := tx.Conn()
+	require.NoError(t, tx.Commit(t.Context()))
+	_, err = conn.Exec(t.Context(), "SELECT 1")
+	require.Error(t, err, "it ends with its transaction")
+	pool.Reset()
+	require.Equal(t, 1, count(t, pool))
+}
+
+func TestRefuseConnections(t *testing.T) {
+	c := Start(t)
+	for code, message := range map[string]string{
+		"08006": "unable to accept connection, access denied",
+		"28000": "unable to accept connection, access denied",
+		"53300": "Unable to accept connection, too many open connections.",
+		"53400": "Unable to accept connection, rate exceeded.",
+	} {
+		c.RefuseConnections(code)
+		_, err := dsql.Connect(t.Context(), c.Endpoint(), "", c.Options()...)
+		requireRefusal(t, err, code, message)
+		requireReason(t, c, "fault: RefuseConnections")
+	}
+	c.RefuseConnections("")
+	require.NoError(t, newPool(t, c).Ping(t.Context()))
+	require.Panics(t, func() { c.RefuseConnections("12345") })
+}
+
+func TestWake(t *testing.T) {
+	c := Start(t)
+	c.Wake(time.Hour)
+	_, err := dsql.Connect(t.Context(), c.Endpoint(), "", c.Options()...)
+	requireRefusal(t, err, "08006", "unable to accept connection, waking up cluster, please retry later")
+
+	c.Wake(200 * time.Millisecond)
+	pool := newPool(t, c)
+	require.NoError(t, dsql.RunTx(t.Context(), pool, func(pgx.Tx) error { return nil }), "RunTx waits until it is awake")
+}
+
+func TestOffsetClock(t *testing.T) {
+	c := Start(t)
+	c.OffsetClock(time.Hour)
+	_, err := dsql.Connect(t.Context(), c.Endpoint(), "", c.Options()...)
+	refusal := requireRefusal(t, err, "08006", "unable to accept connection, access denied")
+	require.Contains(t, refusal.Hint, "Signature expired: ")
+	c.OffsetClock(0)
+	require.NoError(t, newPool(t, c).Ping(t.Context()))
+}
+
+func TestPauseIsABlackHoleUntilResume(t *testing.T) {
+	c := Start(t)
+	pool := newPool(t, c)
+	conn, err := pool.Acquire(t.Context())
+	require.NoError(t, err)
+	defer conn.Release()
+	c.Pause()
+	c.Pause() // twice is once
+	done := make(chan error, 2)
+	go func() {
+		_, err := conn.Exec(context.Background(), "SELECT 1")
+		done <- err
+	}()
+	go func() {
+		other, err := dsql.Connect(context.Background(), c.Endpoint(), "", c.Options()...)
+		if err == nil {
+			err = other.Close(context.Background())
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		require.Fail(t, "it was answered", "%v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	c.Resume()
+	c.Resume()
+	require.NoError(t, <-done)
+	require.NoError(t, <-done)
+}
+
+func TestCloseEndsAPause(t *testing.T) {
+	c, err := Run(t.Context())
+	require.NoError(t, err)
+	pool := newPool(t, c)
+	require.NoError(t, pool.Ping(t.Context()))
+	c.Pause()
+	require.NoError(t, c.Close())
+}
+
+func TestLatencyIsAddedToEachRoundTrip(t *testing.T) {
+	c := Start(t)
+	conn, err := newPool(t, c).Acquire(t.Context())
+	require.NoError(t, err)
+	defer conn.Release()
+	c.SetLatency(50 * time.Millisecond)
+	start := time.Now()
+	for range 3 {
+		require.NoError(t, conn.Ping(t.Context()))
+	}
+	require.GreaterOrEqual(t, time.Since(start), 150*time.Millisecond)
+	c.SetLatency(0)
+}
+
+func TestConnectionLimit(t *testing.T) {
+	c := Start(t, WithConnectionLimit(2))
+	var open []*pgx.Conn
+	for range 2 {
+		conn, err := dsql.Connect(t.Context(), c.Endpoint(), "", c.Options()...)
+		require.NoError(t, err)
+		open = append(open, conn)
+	}
+	_, err := dsql.Connect(t.Context(), c.Endpoint(), "", c.Options()...)
+	requireRefusal(t, err, "53300", "Unable to accept connection, too many open connections.")
+	require.True(t, dsql.IsConnectLimit(err))
+	require.NoError(t, open[0].Close(t.Context()))
+	require.Eventually(t, func() bool {
+		conn, err := dsql.Connect(t.Context(), c.Endpoint(), "", c.Options()...)
+		return err == nil && conn.Close(t.Context()) == nil
+	}, 10*time.Second, 10*time.Millisecond)
+	require.NoError(t, open[1].Close(t.Context()))
+
+	for _, opt := range []Option{WithConnectionLimit(0), WithConnectRate(0, 1), WithConnectRate(1, 0)} {
+		_, err := Run(t.Context(), opt)
+		require.ErrorContains(t, err, "dsqltest: ")
+	}
+}
+
+func TestConnectRate(t *testing.T) {
+	c := Start(t, WithConnectRate(0.001, 3))
+	connect := func() error {
+		conn, err := dsql.Connect(t.Context(), c.Endpoint(), "", c.Options()...)
+		if err != nil {
+			return err
+		}
+		return conn.Close(t.Context())
+	}
+	for range 3 {
+		require.NoError(t, connect())
+	}
+	requireRefusal(t, connect(), "53400", "Unable to accept connection, rate exceeded.")
+}
+
+// A cold start of 3,000 connections stays within DSQL's own quota, because pools
+// of this library wait for their turn.
+func TestColdStartOf3000ConnectionsMeetsNoLimit(t *testing.T) {
+	t.Parallel()
+	c := Start(t, WithConnectRate(100, 1000))
+	cfg := dsql.Config{Endpoint: c.Endpoint()}
+	for _, opt := range c.Options() {
+		require.NoError(t, opt(&cfg))
+	}
+	connector, err := dsql.NewConnector(t.Context(), cfg)
+	require.NoError(t, err)
+	var wait sync.WaitGroup
+	slots := make(chan struct{}, 50)
+	for range 3000 {
+		slots <- struct{}{}
+		wait.Go(func() {
+			defer func() { <-slots }()
+			conn, err := connector.Connect(t.Context())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := conn.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	require.Equal(t, 3000, c.Stats().Connects)
+	_, refused := c.LastRefusal()
+	require.False(t, refused)
+}
+
+func TestControlStatementsAreToldByTheirWords(t *testing.T) {
+	for sql, want := range map[string]control{
+		"BEGIN": begin, "begin;": begin, "start transaction read only": begin, "  /* a /* b */ c */ -- d\n Begin": begin,
+		"COMMIT": commit, "end": commit, "commit and no chain": commit, "COMMIT ; -- done": commit,
+		"ROLLBACK": rollback, "abort;": rollback, "rollback transaction": rollback, "rollback work ;": rollback,
+		"ROLLBACK TO SAVEPOINT a": none, "rollback transaction to a": none,
+		"": none, "SELECT 'commit'": none, "committed": none, "commit; SELECT 1": none, "BEGIN; SELECT 1": none, "/* unended": none, "COMMITTEE": none,
+	} {
+		require.Equal(t, want, controlOf(sql), sql)
+	}
+}
