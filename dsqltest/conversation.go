@@ -307,6 +307,9 @@ func (v *conversation) deliver(m message) error {
 		defer close(x.done)
 		defer v.idle.Broadcast()
 	}
+	if m.kind() == 'E' {
+		m = asConflict(m)
+	}
 	taken := x != nil && x.take != nil && x.take(m)
 	if !taken {
 		if _, err := v.client.w.Write(m); err != nil {

@@ -41,8 +41,9 @@
 // # What is not
 //
 //   - SQL is PostgreSQL's: statements, limits and locks that DSQL does not have work
-//     here, a row that another transaction holds is waited for, and conflicts are
-//     PostgreSQL's own. The isolation level is repeatable read unless asked otherwise.
+//     here. A row that another transaction has written is waited for; then, or in a
+//     deadlock, the conflict is told in DSQL's words, but at the statement and not at
+//     COMMIT. The isolation level is repeatable read unless asked otherwise.
 //   - current_database() and version() tell of the PostgreSQL behind.
 //   - Roles that are made with CREATE ROLE cannot connect, and are shared by the
 //     clusters of a process.

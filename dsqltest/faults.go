@@ -33,22 +33,16 @@ type faults struct {
 
 // ConflictNext makes the next n COMMITs of transactions that have not failed meet a
 // data conflict, as DSQL words it: 40001, (OC000). The transaction is rolled back.
-func (c *Cluster) ConflictNext(n int) {
-	c.faults.add(n, "change conflicts with another transaction (OC000)")
-}
+func (c *Cluster) ConflictNext(n int) { c.faults.add(n, dataConflict) }
 
 // SchemaConflictNext makes the next n COMMITs meet a schema conflict: 40001, (OC001).
-func (c *Cluster) SchemaConflictNext(n int) {
-	c.faults.add(n, "schema has been updated by another transaction (OC001)")
-}
+func (c *Cluster) SchemaConflictNext(n int) { c.faults.add(n, schemaConflict) }
 
-func (f *faults) add(n int, message string) {
+func (f *faults) add(n int, words string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for range n {
-		f.conflicts = append(f.conflicts, &pgproto3.ErrorResponse{
-			Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: serializationFailure, Message: message,
-		})
+		f.conflicts = append(f.conflicts, conflict(words))
 	}
 }
 

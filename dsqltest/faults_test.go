@@ -371,3 +371,40 @@ func TestControlStatementsAreToldByTheirWords(t *testing.T) {
 		require.Equal(t, want, controlOf(sql), sql)
 	}
 }
+
+func TestConflictsOfPostgreSQLAreToldInDSQLsWords(t *testing.T) {
+	c := Start(t)
+	pool := withTable(t, c, 4)
+	_, err := pool.Exec(t.Context(), "INSERT INTO t VALUES (1, 0), (2, 0)")
+	require.NoError(t, err)
+	update := func(tx pgx.Tx, id int) error {
+		_, err := tx.Exec(t.Context(), "UPDATE t SET n = n + 1 WHERE id = $1", id)
+		return err
+	}
+	begin := func() pgx.Tx {
+		tx, err := pool.Begin(t.Context())
+		require.NoError(t, err)
+		_, err = tx.Exec(t.Context(), "SELECT FROM t") // takes the snapshot
+		require.NoError(t, err)
+		return tx
+	}
+	t.Run("a row that was changed since", func(t *testing.T) {
+		first, second := begin(), begin()
+		require.NoError(t, update(first, 1))
+		require.NoError(t, first.Commit(t.Context()))
+		err := update(second, 1)
+		require.Equal(t, dsql.DataConflict, dsql.ConflictKind(err))
+		require.NoError(t, second.Rollback(t.Context()))
+	})
+	t.Run("a deadlock", func(t *testing.T) {
+		first, second := begin(), begin()
+		require.NoError(t, update(first, 1))
+		require.NoError(t, update(second, 2))
+		errs := make(chan error, 1)
+		go func() { errs <- update(first, 2) }()
+		err := errors.Join(update(second, 1), <-errs)
+		require.Equal(t, dsql.DataConflict, dsql.ConflictKind(err))
+		require.NoError(t, first.Rollback(t.Context()))
+		require.NoError(t, second.Rollback(t.Context()))
+	})
+}

@@ -2,6 +2,7 @@ package dsqltest
 
 import (
 	"io"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -47,4 +48,31 @@ func send(w io.Writer, message pgproto3.BackendMessage) error {
 	}
 	_, err = w.Write(packet)
 	return err
+}
+
+// asConflict puts DSQL's words for PostgreSQL's where another transaction was in the
+// way. Errors that a test's own trigger raises in DSQL's words stay as they are.
+func asConflict(m message) message {
+	var e pgproto3.ErrorResponse
+	if err := e.Decode(m.body()); err != nil {
+		return m
+	}
+	deadlock := e.Code == "40P01"
+	if !deadlock && e.Code != serializationFailure || strings.Contains(e.Message, "(OC0") {
+		return m
+	}
+	packet, err := conflict(dataConflict).Encode(nil)
+	if err != nil {
+		return m
+	}
+	return packet
+}
+
+const (
+	dataConflict   = "change conflicts with another transaction (OC000)"
+	schemaConflict = "schema has been updated by another transaction (OC001)"
+)
+
+func conflict(words string) *pgproto3.ErrorResponse {
+	return &pgproto3.ErrorResponse{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: serializationFailure, Message: words}
 }

@@ -1,0 +1,94 @@
+// Command batch loads 10,000 rows and deletes them again, in batches that stay
+// under the 3,000 rows of one transaction.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"os"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/examples/internal/cluster"
+)
+
+const (
+	rows  = 10_000
+	batch = 2_500
+)
+
+func main() {
+	log.SetFlags(0)
+	if err := run(context.Background(), os.Stdout); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context, out io.Writer) error {
+	c, err := cluster.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	pool, err := dsql.NewPool(ctx, c.Endpoint, c.Region, c.Options...)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+
+	_, err = pool.Exec(ctx, "CREATE TABLE IF NOT EXISTS batch_item (id int PRIMARY KEY, name text NOT NULL)")
+	if err != nil {
+		return err
+	}
+	for first := 1; first <= rows; first += batch {
+		if err := load(ctx, pool, first, min(first+batch-1, rows)); err != nil {
+			return err
+		}
+	}
+	var n int
+	if err := pool.QueryRow(ctx, "SELECT count(*) FROM batch_item").Scan(&n); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "loaded %d rows in batches of %d\n", n, batch)
+
+	deleted, err := deleteAll(ctx, pool)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "deleted %d rows\n", deleted)
+	_, err = pool.Exec(ctx, "DROP TABLE batch_item")
+	return err
+}
+
+// load writes one batch. A batch that is there already, from a run that was cut
+// off, is no error.
+func load(ctx context.Context, pool *pgxpool.Pool, first, last int) error {
+	return dsql.RunTx(ctx, pool, func(tx pgx.Tx) error {
+		ids := make([]int32, 0, batch)
+		names := make([]string, 0, batch)
+		for id := first; id <= last; id++ {
+			ids = append(ids, int32(id))
+			names = append(names, fmt.Sprintf("item %d", id))
+		}
+		_, err := tx.Exec(ctx, "INSERT INTO batch_item SELECT * FROM unnest($1::int[], $2::text[]) ON CONFLICT DO NOTHING", ids, names)
+		return err
+	})
+}
+
+// deleteAll deletes in batches, each found by its key.
+func deleteAll(ctx context.Context, pool *pgxpool.Pool) (total int64, err error) {
+	for {
+		n, err := dsql.RunTxValue(ctx, pool, func(tx pgx.Tx) (int64, error) {
+			tag, err := tx.Exec(ctx, "DELETE FROM batch_item WHERE id IN (SELECT id FROM batch_item ORDER BY id LIMIT $1)", batch)
+			return tag.RowsAffected(), err
+		})
+		if err != nil || n == 0 {
+			return total, err
+		}
+		total += n
+	}
+}
