@@ -35,8 +35,9 @@ type conversation struct {
 
 // exchange is what the engine answers up to one ReadyForQuery.
 type exchange struct {
-	take func(message) bool // true: not for the client. nil: all of it is
-	done chan struct{}      // closed at ReadyForQuery, or when the engine has gone
+	take   func(message) bool // true: not for the client. nil: all of it is
+	failed bool               // an error has been answered
+	done   chan struct{}      // closed at ReadyForQuery, or when the engine has gone
 }
 
 // converse carries a session until either side ends it.
@@ -154,16 +155,12 @@ func (v *conversation) extended(m message) {
 // execute carries out a portal that commits, and leaves all others to the engine:
 // then it is false.
 func (v *conversation) execute(what control) bool {
-	if what == none {
+	if what != commit || !v.inTransaction() {
+		v.count(what)
 		return false
 	}
-	v.drain()
-	if what == commit && v.inTransaction() {
-		v.skipping = !v.commit("COMMIT")
-		return true
-	}
-	v.count(what)
-	return false
+	v.skipping = !v.drain() || !v.commit("COMMIT")
+	return true
 }
 
 // sync ends a batch.
@@ -178,12 +175,13 @@ func (v *conversation) sync(m message) {
 }
 
 // drain has the engine answer all that it was sent, without ending the client's
-// batch. Before BEGIN and inside a transaction a Sync changes nothing else.
-func (v *conversation) drain() {
+// batch: inside a transaction a Sync does no more. It is false if the batch has
+// failed, so that nothing more of it is carried out.
+func (v *conversation) drain() bool {
 	x := v.batch
 	if x == nil {
 		v.settle()
-		return
+		return true
 	}
 	v.batch = nil
 	v.mu.Lock()
@@ -192,6 +190,7 @@ func (v *conversation) drain() {
 	v.engine.send(&pgproto3.Sync{})
 	_ = v.engine.w.Flush()
 	<-x.done
+	return !x.failed
 }
 
 // commit ends the transaction that the session is in. It is false if the client was
@@ -309,6 +308,9 @@ func (v *conversation) deliver(m message) error {
 	}
 	if m.kind() == 'E' {
 		m = asConflict(m)
+		if x != nil {
+			x.failed = true
+		}
 	}
 	taken := x != nil && x.take != nil && x.take(m)
 	if !taken {

@@ -36,7 +36,8 @@
 // [Cluster.Pause] and [Cluster.Resume], [Cluster.SetLatency], [Cluster.OffsetClock].
 // [WithConnectionLimit] and [WithConnectRate] enforce quotas. [Cluster.Stats] counts.
 // COMMIT is known by its first word, alone in a Query message or prepared; one
-// in a string of several statements is left to PostgreSQL.
+// in a string of several statements, or in one pipeline with its BEGIN, is left to
+// PostgreSQL.
 //
 // # What is not
 //
