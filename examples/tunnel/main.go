@@ -65,6 +65,11 @@ func openTunnel(ctx context.Context, c *cluster.Cluster) (net.Listener, error) {
 			return nil, err
 		}
 	}
+	connector, err := dsql.NewConnector(ctx, cfg) // resolves a bare cluster ID
+	if err != nil {
+		return nil, err
+	}
+	address := connector.PoolConfig().ConnConfig.Host + ":5432"
 	dial := cfg.DialFunc
 	if dial == nil { // a real cluster
 		dial = (&net.Dialer{}).DialContext
@@ -79,7 +84,7 @@ func openTunnel(ctx context.Context, c *cluster.Cluster) (net.Listener, error) {
 			if err != nil {
 				return
 			}
-			go forward(ctx, client, dial, c.Endpoint+":5432")
+			go forward(ctx, client, dial, address)
 		}
 	}()
 	return listener, nil
