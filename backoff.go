@@ -18,7 +18,13 @@ var (
 	limitWait   = backoff{500 * time.Millisecond, 5 * time.Second}
 )
 
-const backoffGrowth = 4
+const (
+	backoffGrowth = 4
+
+	// crowd is how many attempts' time each transaction that waits adds to the
+	// bound: about what it takes until all have had their turn.
+	crowd = 8
+)
 
 const (
 	maxStalePlans = 32 // that one run heals, each at once
@@ -64,5 +70,14 @@ func (r *retrier) delay(f failure) (time.Duration, bool) {
 		}
 		return r.conflictWait.wait(n - 1), true
 	}
-	return r.conflictWait.wait(n), true
+	return r.conflictDelay(n), true
+}
+
+func (r *retrier) conflictDelay(n int) time.Duration {
+	bound := r.conflictWait.bound(n)
+	if r.db != nil {
+		took := min(r.took, r.conflictWait.max)
+		bound = max(bound, crowd*took*time.Duration(losers.Waiting(r.db)))
+	}
+	return rand.N(min(bound, r.conflictWait.max) + 1)
 }

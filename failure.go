@@ -92,6 +92,7 @@ func isLost(err error) bool {
 	}
 	return pgconn.Timeout(err) || // of ConnectTimeout, as the caller's context is looked at elsewhere
 		errors.Is(err, pgconn.ErrConnClosed) ||
+		errors.Is(err, errMaybeApplied) || // OpenDB's word for it, which in a transaction is certain: it was not
 		errors.Is(err, driver.ErrBadConn) ||
 		errors.Is(err, io.EOF) ||
 		errors.Is(err, io.ErrUnexpectedEOF) ||

@@ -36,11 +36,12 @@ func WithMaxAttempts(n int) RetryOption {
 	}
 }
 
-// WithBackoff sets the waits between conflicts. Each is random, from 0 to a
-// bound that begins at base, grows fourfold with each conflict and ends at max.
-// Defaults, and 0: 10 ms and 500 ms. A wait ends early when another transaction of
-// this process commits on the same database and this one is the oldest that
-// waits. After a failure to connect the waits are longer, and not set by this.
+// WithBackoff sets the waits after conflicts. Each is random, from 0 to a bound
+// that begins at base, grows fourfold with each conflict and ends at max; it is
+// larger where many transactions of this process wait on the same database.
+// Defaults, and 0: 10 ms and 500 ms. Commits on that database end the wait of the
+// one that began first. After a failure to connect the waits are longer, and not
+// set by this.
 func WithBackoff(base, max time.Duration) RetryOption {
 	return func(r *retrier) error {
 		if base < 0 || max < 0 || base > delayLimit || max > delayLimit {
@@ -116,7 +117,7 @@ func WithSerialKey(key string) RetryOption {
 // RetryEvent is an attempt that failed and is going to be made again.
 type RetryEvent struct {
 	Attempt int           // the one that failed; the first is 1
-	Delay   time.Duration // before the next
+	Delay   time.Duration // before the next, unless a commit of another ends it
 	Err     error         // why it failed
 }
 
@@ -176,6 +177,7 @@ type retrier struct {
 	serialKey    string
 
 	start    time.Time
+	took     time.Duration // by the last attempt
 	attempts int
 	failures [connectLimit + 1]int // by kind
 	serial   bool                  // it has the turn of serialKey
@@ -213,10 +215,13 @@ func (r *retrier) run(ctx context.Context, attempt func() (failure, error)) erro
 	}
 	var last error
 	for {
+		began := time.Now()
 		f, err := attempt()
+		r.took = time.Since(began)
 		r.endTurn()
 		if err == nil {
-			losers.Committed(r.db)
+			r.leaveSerial()
+			losers.Committed(ctx, r.db, min(r.took, r.conflictWait.max))
 			return nil
 		}
 		r.attempts++
@@ -282,6 +287,7 @@ func (r *retrier) enterSerial(ctx context.Context, hot bool) (err error) {
 
 func (r *retrier) leaveSerial() {
 	if r.serial {
+		r.serial = false
 		serial.Leave(r.serialKey)
 	}
 }

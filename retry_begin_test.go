@@ -111,6 +111,23 @@ func TestRefusedDialIsRetried(t *testing.T) {
 	require.EqualValues(t, 2, dials.Load())
 }
 
+func TestUnknownHostIsFinal(t *testing.T) {
+	t.Parallel()
+	s := startSQL(t)
+	config := s.pool.Config()
+	dials := 0
+	config.ConnConfig.DialFunc = func(context.Context, string, string) (net.Conn, error) {
+		dials++
+		return nil, &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "host", IsNotFound: true}}
+	}
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	require.NoError(t, err)
+	t.Cleanup(pool.Close)
+	err = dsql.RunTx(t.Context(), pool, func(pgx.Tx) error { return nil })
+	require.ErrorContains(t, err, "no such host")
+	require.Equal(t, 1, dials)
+}
+
 func TestRefusedRoleIsFinal(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

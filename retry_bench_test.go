@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/go-dsql/dsql"
@@ -27,6 +29,7 @@ func BenchmarkHotRow(b *testing.B) {
 		open func(b *testing.B, conns int) *pgxpool.Pool
 	}{
 		{"script", openScriptedRow},
+		{"distant", openDistantRow},
 		{"dsqltest", openClusterRow},
 	} {
 		for _, workers := range []int{8, 32, 128} {
@@ -106,11 +109,33 @@ func openScriptedRow(b *testing.B, conns int) *pgxpool.Pool {
 	return pool
 }
 
-// openClusterRow is real PostgreSQL behind dsqltest.
+// openClusterRow is real PostgreSQL behind dsqltest, without a network's latency.
 func openClusterRow(b *testing.B, conns int) *pgxpool.Pool {
+	return openCluster(b, func(c *pgxpool.Config) { c.MaxConns = int32(conns) })
+}
+
+// openDistantRow is the same a millisecond away.
+func openDistantRow(b *testing.B, conns int) *pgxpool.Pool {
+	return openCluster(b, func(c *pgxpool.Config) {
+		c.MaxConns = int32(conns)
+		c.ConnConfig.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) {
+			return distant{conn}, nil
+		}
+	})
+}
+
+// distant is a connection over which a message takes a millisecond.
+type distant struct{ net.Conn }
+
+func (c distant) Write(b []byte) (int, error) {
+	time.Sleep(time.Millisecond)
+	return c.Conn.Write(b)
+}
+
+func openCluster(b *testing.B, tune func(*pgxpool.Config)) *pgxpool.Pool {
 	cluster := dsqltest.Start(b)
 	pool, err := dsql.NewPool(b.Context(), cluster.Endpoint(), cluster.Region(), append(cluster.Options(),
-		dsql.WithPoolConfig(func(c *pgxpool.Config) error { c.MaxConns = int32(conns); return nil }))...)
+		dsql.WithPoolConfig(func(c *pgxpool.Config) error { tune(c); return nil }))...)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package dsql_test
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"runtime"
@@ -163,4 +164,40 @@ func TestRunSQLTxContextInTheCallbackKeepsTheConnection(t *testing.T) {
 	require.Equal(t, 1, s.Count("rollback"))
 	require.NoError(t, db.PingContext(t.Context()))
 	require.Equal(t, 1, s.Sessions())
+}
+
+// fakeDriver is a driver that is not pgx; its transactions commit as told.
+type fakeDriver struct{ commits []error }
+
+func (d *fakeDriver) Connect(context.Context) (driver.Conn, error) { return fakeConn{d}, nil }
+func (d *fakeDriver) Driver() driver.Driver                        { return nil }
+
+type fakeConn struct{ *fakeDriver }
+
+func (c fakeConn) Prepare(string) (driver.Stmt, error) { return nil, errors.ErrUnsupported }
+func (c fakeConn) Close() error                        { return nil }
+func (c fakeConn) Begin() (driver.Tx, error)           { return c, nil }
+func (c fakeConn) Rollback() error                     { return nil }
+
+func (c fakeConn) Commit() error {
+	err := c.commits[0]
+	c.fakeDriver.commits = c.commits[1:]
+	return err
+}
+
+func TestRunSQLTxOnAnotherDriver(t *testing.T) {
+	t.Parallel()
+	lost := otherDriver{"40001", "pq: " + dataMessage}
+	gone := errors.New("driver: the server went away")
+	d := &fakeDriver{commits: []error{lost, lost, nil, lost, gone}}
+	db := sql.OpenDB(d)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	run := func() error { return dsql.RunSQLTx(t.Context(), db, func(*sql.Tx) error { return nil }, quick()) }
+	require.NoError(t, run())
+	require.Len(t, d.commits, 2)
+	err := run()
+	var unknown *dsql.CommitUnknownError
+	require.ErrorAs(t, err, &unknown)
+	require.ErrorIs(t, err, gone)
+	require.Empty(t, d.commits)
 }

@@ -410,7 +410,11 @@ func TestNestedTransactionFailsAtOnce(t *testing.T) {
 	t.Parallel()
 	nested := func(pgx.Tx) error { return errors.New("was run") }
 	for name, run := range map[string]func(ctx context.Context, tx pgx.Tx) error{
-		"tx.Begin":           func(ctx context.Context, tx pgx.Tx) error { _, err := tx.Begin(ctx); return err },
+		"tx.Begin": func(ctx context.Context, tx pgx.Tx) error { _, err := tx.Begin(ctx); return err },
+		"tx.BeginTx": func(ctx context.Context, tx pgx.Tx) error {
+			_, err := tx.(dsql.TxBeginner).BeginTx(ctx, pgx.TxOptions{})
+			return err
+		},
 		"pgx.BeginFunc":      func(ctx context.Context, tx pgx.Tx) error { return pgx.BeginFunc(ctx, tx, nested) },
 		"RunTx on the tx":    func(ctx context.Context, tx pgx.Tx) error { return dsql.RunTx(ctx, tx.(dsql.TxBeginner), nested) },
 		"RunTx on tx.Conn()": func(ctx context.Context, tx pgx.Tx) error { return dsql.RunTx(ctx, tx.Conn(), nested) },
@@ -572,4 +576,28 @@ func TestTimeoutOfAStatementIsFinal(t *testing.T) {
 	})
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.Equal(t, 1, calls)
+}
+
+// mock is a beginner as tests have it: a transaction without a connection.
+type mock struct {
+	pgx.Tx
+	commits int
+}
+
+func (m *mock) BeginTx(context.Context, pgx.TxOptions) (pgx.Tx, error) { return m, nil }
+func (m *mock) Conn() *pgx.Conn                                        { return nil }
+func (m *mock) Rollback(context.Context) error                         { return pgx.ErrTxClosed }
+
+func (m *mock) Commit(context.Context) error {
+	if m.commits++; m.commits < 3 {
+		return script.Conflict()
+	}
+	return nil
+}
+
+func TestMockedTransactionsWork(t *testing.T) {
+	t.Parallel()
+	m := &mock{}
+	require.NoError(t, dsql.RunTx(t.Context(), m, func(pgx.Tx) error { return nil }, quick()))
+	require.Equal(t, 3, m.commits)
 }

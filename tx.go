@@ -40,6 +40,10 @@ type TxBeginner interface {
 // When fn panics or calls runtime.Goexit the transaction is rolled back. Rolling
 // back does not depend on ctx, so the connection is kept when ctx ends between
 // two statements.
+//
+// On a hot row RunTx lets who has lost longest go first; for that, now and then, a
+// call that has committed returns later, by at most the time of its attempt (see
+// docs/performance.md).
 func RunTx(ctx context.Context, db TxBeginner, fn func(tx pgx.Tx) error, opts ...RetryOption) error {
 	r, err := newRetrier(db, opts)
 	if err != nil {

@@ -10,15 +10,19 @@ import (
 	"time"
 )
 
+// wakeEvery is how many commits it takes to wake a loser. Each that is woken
+// costs about one attempt of somebody else: fewer would be unfair, more would
+// waste work. Measured: see docs/performance.md.
+const wakeEvery = 4
+
 // Losers are the transactions that wait after a conflict. The zero value is
 // ready.
 //
 // On a hot row, who has just committed begins again at once and wins again:
-// whoever slept wakes up in the middle of the winner's next transaction. So each
-// commit on a database ends the wait of the transaction there that began first.
-// It then begins together with the winner's next one, and has an even chance.
-// Only one at a time is woken like this, so that commits elsewhere in the
-// database do not turn waiting into hammering. Nobody waits longer than without.
+// whoever slept wakes up in the middle of the winner's next transaction. So
+// every few commits on a database, the one there that began first is woken, and
+// who committed lets it go first. One at a time is woken like this, so that
+// commits elsewhere in the database do not turn waiting into hammering.
 type Losers struct {
 	waiting atomic.Int64 // in all queues, so that a commit can look without locking
 
@@ -27,8 +31,9 @@ type Losers struct {
 }
 
 type queue struct {
-	losers []*loser
-	woken  bool // one was woken whose turn has not ended
+	losers  []*loser
+	commits int           // since one was woken
+	turn    chan struct{} // closed when the turn of the one that was woken ends; nil: nobody's
 }
 
 type loser struct {
@@ -62,33 +67,67 @@ func (l *Losers) Wait(ctx context.Context, db any, since time.Time, delay time.D
 	return false, err
 }
 
-// Committed wakes the transaction on db that began first.
-func (l *Losers) Committed(db any) {
+// Waiting is how many wait on db.
+func (l *Losers) Waiting(db any) int {
 	if l.waiting.Load() == 0 {
-		return
+		return 0
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	q := l.queues[db]
-	if q == nil || q.woken || len(q.losers) == 0 {
+	if q := l.queues[db]; q != nil {
+		return len(q.losers)
+	}
+	return 0
+}
+
+// Committed may wake the transaction on db that began first, and then returns
+// when its turn has ended, or after atMost, or when ctx ends.
+func (l *Losers) Committed(ctx context.Context, db any, atMost time.Duration) {
+	if l.waiting.Load() == 0 {
 		return
 	}
+	turn := l.wakeFirst(db)
+	if turn == nil {
+		return
+	}
+	timer := time.NewTimer(atMost)
+	defer timer.Stop()
+	select {
+	case <-turn:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+func (l *Losers) wakeFirst(db any) (turn chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	q := l.queues[db]
+	if q == nil || q.turn != nil || len(q.losers) == 0 {
+		return nil
+	}
+	if q.commits++; q.commits < wakeEvery {
+		return nil
+	}
+	q.commits = 0
 	first := 0
 	for i, other := range q.losers {
 		if other.since.Before(q.losers[first].since) {
 			first = i
 		}
 	}
-	q.woken = true
+	q.turn = make(chan struct{})
 	close(q.losers[first].wake)
 	l.remove(db, first)
+	return q.turn
 }
 
-// End lets the next commit on db wake another.
+// End ends the turn of the transaction on db that was woken.
 func (l *Losers) End(db any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.queues[db].woken = false
+	close(l.queues[db].turn)
+	l.queues[db].turn = nil
 	l.forget(db)
 }
 
@@ -112,7 +151,7 @@ func (l *Losers) remove(db any, i int) {
 }
 
 func (l *Losers) forget(db any) {
-	if q := l.queues[db]; len(q.losers) == 0 && !q.woken {
+	if q := l.queues[db]; len(q.losers) == 0 && q.turn == nil {
 		delete(l.queues, db)
 	}
 }

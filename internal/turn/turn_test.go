@@ -34,33 +34,69 @@ func isDone(c <-chan bool) bool {
 	}
 }
 
-func TestCommitWakesWhoBeganFirstOneAtATime(t *testing.T) {
+// commit makes as many commits as it takes to wake somebody.
+func commit(t *testing.T, l *Losers, db any) {
+	t.Helper()
+	for range wakeEvery {
+		l.Committed(t.Context(), db, 0)
+	}
+}
+
+func TestCommitsWakeWhoBeganFirstOneAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var l Losers
-		l.Committed("db") // nobody waits
+		commit(t, &l, "db") // nobody waits
 		now := time.Now()
 		young := waiting(t.Context(), &l, "db", now.Add(2))
 		old := waiting(t.Context(), &l, "db", now)
 		middle := waiting(t.Context(), &l, "db", now.Add(1))
 		elsewhere := waiting(t.Context(), &l, "other", now.Add(-1))
 
-		l.Committed("db")
+		require.Equal(t, 3, l.Waiting("db"))
+		require.Zero(t, l.Waiting("none"))
+		commit(t, &l, "db")
 		require.True(t, isDone(old))
-		l.Committed("db")
+		commit(t, &l, "db")
 		require.False(t, isDone(middle), "the turn of the first has not ended")
 		l.End("db")
-		l.Committed("db")
+		commit(t, &l, "db")
 		require.True(t, isDone(middle))
 		l.End("db")
-		l.Committed("db")
+		commit(t, &l, "db")
 		require.True(t, isDone(young))
 		require.False(t, isDone(elsewhere))
-		l.Committed("other")
+		commit(t, &l, "other")
 		require.True(t, isDone(elsewhere))
 		l.End("db")
 		l.End("other")
 		require.Empty(t, l.queues)
 		require.Zero(t, l.waiting.Load())
+	})
+}
+
+func TestWhoCommittedLetsTheLoserGoFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for name, test := range map[string]struct {
+			end  func(l *Losers, cancel func())
+			took time.Duration
+		}{
+			"until its turn ends":     {func(l *Losers, _ func()) { l.End("db") }, time.Second},
+			"until the context ends":  {func(_ *Losers, cancel func()) { cancel() }, time.Second},
+			"at most as long as told": {func(*Losers, func()) {}, time.Minute},
+		} {
+			var l Losers
+			lost := waiting(t.Context(), &l, "db", time.Now())
+			for range wakeEvery - 1 {
+				l.Committed(t.Context(), "db", time.Minute)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			time.AfterFunc(time.Second, func() { test.end(&l, cancel) })
+			start := time.Now()
+			l.Committed(ctx, "db", time.Minute)
+			require.Equal(t, test.took, time.Since(start), name)
+			require.True(t, isDone(lost))
+			cancel()
+		}
 	})
 }
 
@@ -93,7 +129,7 @@ func TestWakingMeetsTheEndOfTheContext(t *testing.T) {
 			done <- woken
 		}()
 		go cancel()
-		l.Committed("db")
+		commit(t, &l, "db")
 		if <-done {
 			l.End("db")
 		}
