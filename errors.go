@@ -67,6 +67,7 @@ type CommitUnknownError struct {
 	Err error // what came in place of an answer
 }
 
+// Error says what to do, and what came in place of an answer.
 func (e *CommitUnknownError) Error() string {
 	return fmt.Sprintf("dsql: COMMIT was sent and its outcome is unknown; look up whether the transaction is there before running it again: %v", e.Err)
 }

@@ -130,6 +130,7 @@ type RetryError struct {
 	Err      error         // the last conflict, and the context's error if that ended it
 }
 
+// Error tells the attempts, the time and the last conflict.
 func (e *RetryError) Error() string {
 	attempts := "1 attempt"
 	if e.Attempts != 1 {
