@@ -51,8 +51,8 @@
 //   - A message of a client over 10 MiB is refused with 08P01, as the documentation has
 //     it; a real cluster was seen to close the connection without a word.
 //   - Not recorded from a real cluster, and so a guess: the SQLSTATE 08006 of a missing
-//     or unknown SNI; what a client without TLS, of another database or with an
-//     unknown role is told; the SQLSTATE 08006 of "waking up cluster"; the end of the hint "Signature expired: "; no hint for a
-//     wrong region, host, service or signature; five minutes of clock skew allowed;
-//     cancel requests, which work here.
+//     or unknown SNI and of "waking up cluster"; what a client without TLS, of another
+//     database or with an unknown role is told; the end of the hint "Signature
+//     expired: "; no hint for a wrong region, host, service or signature; five minutes
+//     of clock skew allowed; cancel requests, which work here.
 package dsqltest

@@ -191,4 +191,3 @@ func (v *conversation) count(what control) {
 		}
 	})
 }
-
