@@ -150,10 +150,8 @@ func (c Config) validate() error {
 	if err := checkRuntimeParams(c.RuntimeParams); err != nil {
 		return err
 	}
-	for name, value := range c.Settings {
-		if err := checkSetting(name, value); err != nil {
-			return err
-		}
+	if err := checkSettings(c.Settings); err != nil {
+		return err
 	}
 	if c.DialAddress != "" && c.DialFunc != nil {
 		return errors.New("dsql: DialAddress and DialFunc both say where TCP goes: give one of them")

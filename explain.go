@@ -117,11 +117,13 @@ func explainCertificate(err error, at site) string {
 // takes what the step itself said out of a timeout.
 var timeouts = []struct{ words, text string }{
 	{"failed to receive message", "DSQL did not answer the startup message or the token in time (authentication). TCP and TLS were fine: try again, and look at https://health.aws.amazon.com if it stays."},
-	{"AfterNetConnect failed", "TLS with {host} was not completed in time. TCP was fine: a proxy or a firewall in between that does not pass TLS on is the usual cause, or a tunnel whose far end is not port 5432 of DSQL."},
-	{"tls error", "TLS with {host} was not completed in time. TCP was fine: a proxy or a firewall in between that does not pass TLS on is the usual cause, or a tunnel whose far end is not port 5432 of DSQL."},
+	{"AfterNetConnect failed", slowTLS},
+	{"tls error", slowTLS}, // before an SSLRequest was answered
 	{"dial error", "TCP to {host} was not opened in time. A security group, network ACL or firewall that drops packets to port 5432 is the usual cause, or a subnet without a way out (NAT, internet gateway, PrivateLink)."},
 	{"hostname resolving error", "The name {host} was not looked up in time (DNS). Check the resolver that this machine uses, and that it may be reached."},
 }
+
+const slowTLS = "TLS with {host} was not completed in time. TCP was fine: a proxy or a firewall in between that does not pass TLS on is the usual cause, or a tunnel whose far end is not port 5432 of DSQL."
 
 func explainTimeout(err error, at site) string {
 	if !errors.As(err, new(*pgconn.ConnectError)) {

@@ -160,6 +160,24 @@ func TestExplainHasNothingToAdd(t *testing.T) {
 	_, err = dsql.Connect(ctx, host, "", opts...)
 	require.ErrorIs(t, err, context.Canceled)
 	require.Empty(t, dsql.Explain(err))
+
+	d := newDeadline(t)
+	d.expire()
+	require.Empty(t, dsql.Explain(pool.Ping(d)), "a deadline of the caller's")
+}
+
+func TestExplainDenialOfAConnectionWithoutAToken(t *testing.T) {
+	_, opts := startScript(t, script.Hooks{Password: func(*script.Conn) error {
+		return &pgconn.PgError{Code: "08006", Message: "unable to accept connection, access denied"}
+	}})
+	cfg := dsql.Config{Endpoint: host}
+	for _, opt := range opts {
+		require.NoError(t, opt(&cfg))
+	}
+	c, err := dsql.NewConnector(t.Context(), cfg)
+	require.NoError(t, err)
+	_, err = pgx.ConnectConfig(t.Context(), c.PoolConfig().ConnConfig) // BeforeConnect is left out
+	require.Contains(t, dsql.Explain(err), "arn:aws:dsql:<region>:<account>:cluster/"+clusterID)
 }
 
 func TestExplainCredentials(t *testing.T) {

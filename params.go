@@ -90,47 +90,51 @@ func withOption(options, name, value string) string {
 
 var optionEscape = regexp.MustCompile(`[\\\s\v]`)
 
-var queryExecModes = []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"}
+// settings are what Config.Settings may have: whether a value is one, and what is
+// wanted.
+var settings = map[string]struct {
+	valid func(string) bool
+	want  string
+}{
+	"sslnegotiation":                {isOneOf("direct", "postgres"), "direct or postgres"},
+	"default_query_exec_mode":       {isOneOf("cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"), "cache_statement, cache_describe, describe_exec, exec or simple_protocol"},
+	"connect_timeout":               {isNumber(1), "whole seconds, 1 or more"},
+	"pool_max_conns":                {isNumber(1), "a whole number, 1 or more"},
+	"pool_min_conns":                {isNumber(0), "a whole number, 0 or more"},
+	"pool_min_idle_conns":           {isNumber(0), "a whole number, 0 or more"},
+	"pool_max_conn_lifetime":        {isDuration(1), "a Go duration over 0, such as 50m"},
+	"pool_max_conn_lifetime_jitter": {isDuration(0), "a Go duration, such as 5m"},
+	"pool_max_conn_idle_time":       {isDuration(1), "a Go duration over 0, such as 10m"},
+	"pool_health_check_period":      {isDuration(1), "a Go duration over 0, such as 1m"},
+}
 
-// checkSetting checks one of Config.Settings.
-func checkSetting(name, value string) error {
-	var ok bool
-	var want string
-	switch name {
-	case "sslnegotiation":
-		ok, want = value == "direct" || value == "postgres", "direct or postgres"
-	case "default_query_exec_mode":
-		ok, want = slices.Contains(queryExecModes, value), "one of "+strings.Join(queryExecModes, ", ")
-	case "connect_timeout":
-		ok, want = isNumber(value, 1), "whole seconds, 1 or more"
-	case "pool_max_conns":
-		ok, want = isNumber(value, 1), "a whole number, 1 or more"
-	case "pool_min_conns", "pool_min_idle_conns":
-		ok, want = isNumber(value, 0), "a whole number, 0 or more"
-	case "pool_max_conn_lifetime", "pool_max_conn_idle_time", "pool_health_check_period":
-		ok, want = isDuration(value, 1), "a Go duration over 0, such as 30m"
-	case "pool_max_conn_lifetime_jitter":
-		ok, want = isDuration(value, 0), "a Go duration, such as 5m"
-	default:
-		return fmt.Errorf("dsql: Settings has no %q; it has %s", name, strings.Join(settingNames, ", "))
-	}
-	if !ok {
-		return fmt.Errorf("dsql: %s is %q: give %s", name, value, want)
+func checkSettings(given map[string]string) error {
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		setting, ok := settings[name]
+		if !ok {
+			return fmt.Errorf("dsql: Settings has no %q: it has %s", name, strings.Join(slices.Sorted(maps.Keys(settings)), ", "))
+		}
+		if value := given[name]; !setting.valid(value) {
+			return fmt.Errorf("dsql: %s is %.40q: give %s", name, value, setting.want)
+		}
 	}
 	return nil
 }
 
-var settingNames = []string{
-	"connect_timeout", "default_query_exec_mode", "pool_health_check_period", "pool_max_conn_idle_time", "pool_max_conn_lifetime",
-	"pool_max_conn_lifetime_jitter", "pool_max_conns", "pool_min_conns", "pool_min_idle_conns", "sslnegotiation",
+func isOneOf(values ...string) func(string) bool {
+	return func(s string) bool { return slices.Contains(values, s) }
 }
 
-func isNumber(s string, least int64) bool {
-	n, err := strconv.ParseInt(s, 10, 32)
-	return err == nil && n >= least && s[0] != '+'
+func isNumber(least uint64) func(string) bool {
+	return func(s string) bool {
+		n, err := strconv.ParseUint(s, 10, 31)
+		return err == nil && n >= least
+	}
 }
 
-func isDuration(s string, least time.Duration) bool {
-	d, err := time.ParseDuration(s)
-	return err == nil && d >= least
+func isDuration(least time.Duration) func(string) bool {
+	return func(s string) bool {
+		d, err := time.ParseDuration(s)
+		return err == nil && d >= least
+	}
 }

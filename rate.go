@@ -1,6 +1,7 @@
 package dsql
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -22,12 +23,7 @@ func newConnectLimit(perSecond float64, burst int) (*rate.Limiter, error) {
 	if perSecond < 0 {
 		return nil, nil
 	}
-	if perSecond == 0 {
-		perSecond = defaultConnectRate
-	}
-	if burst == 0 {
-		burst = defaultConnectBurst
-	}
+	perSecond, burst = cmp.Or(perSecond, defaultConnectRate), cmp.Or(burst, defaultConnectBurst)
 	if math.IsNaN(perSecond) || math.IsInf(perSecond, 0) || burst < 0 {
 		return nil, fmt.Errorf("dsql: a ConnectRate of %v with a ConnectBurst of %d: give 0 for the defaults, or a negative rate for no limit", perSecond, burst)
 	}

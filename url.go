@@ -136,43 +136,39 @@ func (c *Config) setQuery(query string) error {
 	return err
 }
 
-// urlParams are what a URL may have besides Settings.
-var urlParams = []string{"application_name", "options", "profile", "region", "search_path", "sslmode", "token_lifetime"}
-
-// setParam sets one parameter of a URL.
+// setParam sets one parameter of a URL. Its value is checked here or by validate.
 func (c *Config) setParam(name, value string) error {
-	switch name {
-	case "search_path", "application_name", "options":
-		return WithRuntimeParam(name, value)(c)
-	}
-	isSetting := slices.Contains(settingNames, name)
-	if value == "" && (isSetting || slices.Contains(urlParams, name)) {
-		return fmt.Errorf("dsql: the URL's %s is empty: give a value, or leave it out", name)
-	}
+	_, isSetting := settings[name]
 	switch {
+	case name == "search_path", name == "application_name", name == "options":
+		return WithRuntimeParam(name, value)(c)
+	case !isSetting && !slices.Contains(urlParams, name):
+		return unknownParam(name)
+	case value == "":
+		return fmt.Errorf("dsql: the URL's %s is empty: give a value, or leave it out", name)
 	case isSetting:
 		if c.Settings == nil {
 			c.Settings = make(map[string]string)
 		}
 		c.Settings[name] = value
-		return nil
 	case name == "region":
 		c.Region = value
-		return nil
 	case name == "profile":
 		c.Profile = value
-		return nil
+	case name == "sslmode":
+		return checkSSLMode(value)
 	case name == "token_lifetime":
 		d, err := time.ParseDuration(value)
 		if err != nil {
 			return fmt.Errorf("dsql: the URL's token_lifetime is %.40q: give a Go duration, such as 15m", value)
 		}
 		return WithTokenLifetime(d)(c)
-	case name == "sslmode":
-		return checkSSLMode(value)
 	}
-	return unknownParam(name)
+	return nil
 }
+
+// urlParams are what a URL may have besides settings.
+var urlParams = []string{"application_name", "options", "profile", "region", "search_path", "sslmode", "token_lifetime"}
 
 func checkSSLMode(mode string) error {
 	switch mode {
@@ -191,7 +187,7 @@ func unknownParam(name string) error {
 	}
 	var nearest string
 	least := len(name) + 100
-	for _, known := range slices.Concat(urlParams, settingNames) {
+	for _, known := range slices.Concat(urlParams, slices.Sorted(maps.Keys(settings))) {
 		if d := distance(name, known); d < least {
 			nearest, least = known, d
 		}

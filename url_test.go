@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
@@ -162,10 +161,11 @@ func TestSettingsOfAURLTakeEffect(t *testing.T) {
 	require.Equal(t, 20*time.Second, p.ConnConfig.ConnectTimeout)
 	require.Equal(t, pgx.QueryExecModeSimpleProtocol, p.ConnConfig.DefaultQueryExecMode)
 
-	pool, err := pgxpool.NewWithConfig(t.Context(), p)
+	cc, err := c.ConnConfig(t.Context())
 	require.NoError(t, err)
-	defer pool.Close()
-	require.NoError(t, ping(t, pool))
+	opened, err := pgx.ConnectConfig(t.Context(), cc)
+	require.NoError(t, err)
+	require.NoError(t, opened.Close(t.Context()))
 	conn := s.Conns()[0]
 	require.False(t, conn.Direct, "sslnegotiation=postgres")
 	require.Equal(t, host, conn.TLS.ServerName)
