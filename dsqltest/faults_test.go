@@ -339,7 +339,7 @@ func TestColdStartOf3000ConnectionsMeetsNoLimit(t *testing.T) {
 	connector, err := dsql.NewConnector(t.Context(), cfg)
 	require.NoError(t, err)
 	var wait sync.WaitGroup
-	slots := make(chan struct{}, 50)
+	slots := make(chan struct{}, 400)
 	for range 3000 {
 		slots <- struct{}{}
 		wait.Go(func() {

@@ -26,7 +26,8 @@ func WithConnectionLimit(n int) Option {
 }
 
 // WithConnectRate refuses connections past perSecond in a second, with 53400, after
-// a burst that is refilled at that rate. DSQL's quota is 100 and 1,000.
+// a burst that is refilled at that rate. DSQL's quota is 100 and 1,000. Connections
+// count when they arrive, also those whose token is then refused.
 func WithConnectRate(perSecond float64, burst int) Option {
 	return func(cfg *config) error {
 		if !(perSecond > 0) || burst < 1 {
@@ -37,11 +38,18 @@ func WithConnectRate(perSecond float64, burst int) Option {
 	}
 }
 
-// withinQuota is why one more connection is refused, if so.
-func (c *Cluster) withinQuota() *Refusal {
+// arrive counts one more connection, and is why it is refused, if so. It comes
+// before the token is looked at: a cluster that is busy with tokens would else see
+// connections closer together than they came.
+func (c *Cluster) arrive() *Refusal {
 	if c.quota.connects != nil && !c.quota.connects.Allow() {
 		return &Refusal{Reason: "quota: WithConnectRate", Code: "53400", Message: connectRefusals["53400"]}
 	}
+	return nil
+}
+
+// hasRoom is why one more session is refused, if so.
+func (c *Cluster) hasRoom() *Refusal {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if limit := c.quota.connections; limit > 0 && len(c.live) >= limit {

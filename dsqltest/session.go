@@ -73,6 +73,7 @@ func (c *Cluster) serve(client *tls.Conn, s startup, host string) {
 	if !c.faults.pass(c.ctx) {
 		return
 	}
+	tooFast := c.arrive()
 	refusal, err := c.authenticate(client, s, host)
 	if err != nil {
 		return
@@ -81,7 +82,10 @@ func (c *Cluster) serve(client *tls.Conn, s startup, host string) {
 		refusal = c.faults.connect()
 	}
 	if refusal == nil {
-		refusal = c.withinQuota()
+		refusal = tooFast
+	}
+	if refusal == nil {
+		refusal = c.hasRoom()
 	}
 	var engine net.Conn
 	if refusal == nil {
