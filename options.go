@@ -153,7 +153,9 @@ func WithLogger(l *slog.Logger) Option {
 // perSecond new connections a second after burst at once; further ones wait for
 // their turn. The default is DSQL's own quota for the whole cluster, 100 and
 // 1000: give a part of it where several processes share a cluster. A tenth of
-// burst is kept back, as connections do not arrive when they are begun.
+// burst is kept back, as connections do not arrive when they are begun. While no
+// more than that are on their way at a time the quota is kept; with more, a machine
+// under load can still meet 53400, which [RunTx] tries again.
 // perSecond 0 turns it off, whatever burst is.
 func WithConnectRate(perSecond float64, burst int) Option {
 	return func(c *Config) error {
