@@ -3,7 +3,6 @@ package dsqltest
 import (
 	"context"
 	"errors"
-	"sync"
 	"testing"
 	"time"
 
@@ -175,24 +174,38 @@ func TestCutConnections(t *testing.T) {
 }
 
 func TestExpireSessionsSparesTransactions(t *testing.T) {
-	c := Start(t)
-	pool := withTable(t, c, 2)
-	idle, err := pool.Acquire(t.Context())
-	require.NoError(t, err)
-	defer idle.Release()
-	tx, err := pool.Begin(t.Context())
-	require.NoError(t, err)
-	c.ExpireSessions()
-	_, err = idle.Exec(t.Context(), "SELECT 1")
-	require.Error(t, err)
-	_, err = tx.Exec(t.Context(), "INSERT INTO t VALUES (1, 0)")
-	require.NoError(t, err)
-	conn := tx.Conn()
-	require.NoError(t, tx.Commit(t.Context()))
-	_, err = conn.Exec(t.Context(), "SELECT 1")
-	require.Error(t, err, "it ends with its transaction")
-	pool.Reset()
-	require.Equal(t, 1, count(t, pool))
+	ways := map[string]func(context.Context, *pgx.Conn) error{
+		"rollback": func(ctx context.Context, conn *pgx.Conn) error {
+			_, err := conn.Exec(ctx, "ROLLBACK")
+			return err
+		},
+	}
+	for name, commit := range commitWays {
+		ways["commit, "+name] = commit
+	}
+	for name, finish := range ways {
+		t.Run(name, func(t *testing.T) {
+			c := Start(t)
+			pool := withTable(t, c, 2)
+			idle, err := pool.Acquire(t.Context())
+			require.NoError(t, err)
+			defer idle.Release()
+			busy, err := pool.Acquire(t.Context())
+			require.NoError(t, err)
+			defer busy.Release()
+			_, err = busy.Exec(t.Context(), "BEGIN")
+			require.NoError(t, err)
+
+			c.ExpireSessions()
+			_, err = idle.Exec(t.Context(), "SELECT 1")
+			require.Error(t, err, "it ends at once")
+			_, err = busy.Exec(t.Context(), "INSERT INTO t VALUES (1, 0)")
+			require.NoError(t, err)
+			require.NoError(t, finish(t.Context(), busy.Conn()))
+			_, err = busy.Exec(t.Context(), "SELECT 1")
+			require.Error(t, err, "it ends with its transaction")
+		})
+	}
 }
 
 func TestRefuseConnections(t *testing.T) {
@@ -286,177 +299,4 @@ func TestLatencyIsAddedToEachRoundTrip(t *testing.T) {
 	}
 	require.GreaterOrEqual(t, time.Since(start), 150*time.Millisecond)
 	c.SetLatency(0)
-}
-
-func TestConnectionLimit(t *testing.T) {
-	c := Start(t, WithConnectionLimit(2))
-	var open []*pgx.Conn
-	for range 2 {
-		conn, err := dsql.Connect(t.Context(), c.Endpoint(), "", c.Options()...)
-		require.NoError(t, err)
-		open = append(open, conn)
-	}
-	_, err := dsql.Connect(t.Context(), c.Endpoint(), "", c.Options()...)
-	requireRefusal(t, err, "53300", "Unable to accept connection, too many open connections.")
-	require.True(t, dsql.IsConnectLimit(err))
-	require.NoError(t, open[0].Close(t.Context()))
-	require.Eventually(t, func() bool {
-		conn, err := dsql.Connect(t.Context(), c.Endpoint(), "", c.Options()...)
-		return err == nil && conn.Close(t.Context()) == nil
-	}, 10*time.Second, 10*time.Millisecond)
-	require.NoError(t, open[1].Close(t.Context()))
-
-	for _, opt := range []Option{WithConnectionLimit(0), WithConnectRate(0, 1), WithConnectRate(1, 0)} {
-		_, err := Run(t.Context(), opt)
-		require.ErrorContains(t, err, "dsqltest: ")
-	}
-}
-
-func TestConnectRate(t *testing.T) {
-	c := Start(t, WithConnectRate(0.001, 3))
-	connect := func() error {
-		conn, err := dsql.Connect(t.Context(), c.Endpoint(), "", c.Options()...)
-		if err != nil {
-			return err
-		}
-		return conn.Close(t.Context())
-	}
-	for range 3 {
-		require.NoError(t, connect())
-	}
-	requireRefusal(t, connect(), "53400", "Unable to accept connection, rate exceeded.")
-}
-
-// A cold start of 3,000 connections stays within DSQL's own quota, because pools of
-// this library wait for their turn. Fifty are on their way at a time: the guard keeps
-// back 100 of the burst, and with more than that on their way, late ones can arrive
-// together with those after them, as they do on a machine under load.
-func TestColdStartOf3000ConnectionsFiftyAtATimeMeetsNoLimit(t *testing.T) {
-	t.Parallel()
-	c := Start(t, WithConnectRate(100, 1000))
-	cfg := dsql.Config{Endpoint: c.Endpoint()}
-	for _, opt := range c.Options() {
-		require.NoError(t, opt(&cfg))
-	}
-	connector, err := dsql.NewConnector(t.Context(), cfg)
-	require.NoError(t, err)
-	var wait sync.WaitGroup
-	slots := make(chan struct{}, 50)
-	for range 3000 {
-		slots <- struct{}{}
-		wait.Go(func() {
-			defer func() { <-slots }()
-			conn, err := connector.Connect(t.Context())
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			if err := conn.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wait.Wait()
-	require.Equal(t, 3000, c.Stats().Connects)
-	_, refused := c.LastRefusal()
-	require.False(t, refused)
-}
-
-func TestControlStatementsAreToldByTheirWords(t *testing.T) {
-	for sql, want := range map[string]control{
-		"BEGIN": begin, "begin;": begin, "start transaction read only": begin, "  /* a /* b */ c */ -- d\n Begin": begin,
-		"COMMIT": commit, "end": commit, "commit and no chain": commit, "COMMIT ; -- done": commit,
-		"ROLLBACK": rollback, "abort;": rollback, "rollback transaction": rollback, "rollback work ;": rollback,
-		"ROLLBACK TO SAVEPOINT a": none, "rollback transaction to a": none,
-		"": none, "SELECT 'commit'": none, "committed": none, "commit; SELECT 1": none, "BEGIN; SELECT 1": none, "/* unended": none, "COMMITTEE": none,
-	} {
-		require.Equal(t, want, controlOf(sql), sql)
-	}
-}
-
-func TestConflictsOfPostgreSQLAreToldInDSQLsWords(t *testing.T) {
-	c := Start(t)
-	pool := withTable(t, c, 4)
-	_, err := pool.Exec(t.Context(), "INSERT INTO t VALUES (1, 0), (2, 0)")
-	require.NoError(t, err)
-	update := func(tx pgx.Tx, id int) error {
-		_, err := tx.Exec(t.Context(), "UPDATE t SET n = n + 1 WHERE id = $1", id)
-		return err
-	}
-	begin := func() pgx.Tx {
-		tx, err := pool.Begin(t.Context())
-		require.NoError(t, err)
-		_, err = tx.Exec(t.Context(), "SELECT FROM t") // takes the snapshot
-		require.NoError(t, err)
-		return tx
-	}
-	t.Run("a row that was changed since", func(t *testing.T) {
-		first, second := begin(), begin()
-		require.NoError(t, update(first, 1))
-		require.NoError(t, first.Commit(t.Context()))
-		err := update(second, 1)
-		require.Equal(t, dsql.DataConflict, dsql.ConflictKind(err))
-		require.NoError(t, second.Rollback(t.Context()))
-	})
-	t.Run("a deadlock", func(t *testing.T) {
-		first, second := begin(), begin()
-		require.NoError(t, update(first, 1))
-		require.NoError(t, update(second, 2))
-		errs := make(chan error, 1)
-		go func() { errs <- update(first, 2) }()
-		err := errors.Join(update(second, 1), <-errs)
-		require.Equal(t, dsql.DataConflict, dsql.ConflictKind(err))
-		require.NoError(t, first.Rollback(t.Context()))
-		require.NoError(t, second.Rollback(t.Context()))
-	})
-}
-
-func TestTransactionOfTheExtendedProtocol(t *testing.T) {
-	c := Start(t)
-	pool := withTable(t, c, 1)
-	conn, err := pool.Acquire(t.Context())
-	require.NoError(t, err)
-	defer conn.Release()
-	exec := func(sql string) error {
-		_, err := conn.Conn().PgConn().ExecParams(t.Context(), sql, nil, nil, nil, nil).Close()
-		return err
-	}
-	for _, sql := range []string{"BEGIN", "INSERT INTO t VALUES (1, 0)", "ROLLBACK", "BEGIN", "INSERT INTO t VALUES (2, 0)", "COMMIT"} {
-		require.NoError(t, exec(sql), sql)
-	}
-	require.NoError(t, exec("COMMIT"), "outside a transaction it is a warning")
-	require.Equal(t, Stats{Connects: 1, Begins: 2, Commits: 1, Rollbacks: 1}, c.Stats())
-}
-
-func TestCommitBehindAFailureInAPipelineIsNotCarriedOut(t *testing.T) {
-	c := Start(t)
-	pool := withTable(t, c, 1)
-	conn, err := pool.Acquire(t.Context())
-	require.NoError(t, err)
-	defer conn.Release()
-	_, err = conn.Exec(t.Context(), "BEGIN")
-	require.NoError(t, err)
-	pipeline := conn.Conn().PgConn().StartPipeline(t.Context())
-	pipeline.SendQueryParams("INSERT INTO t VALUES (1, 0)", nil, nil, nil, nil)
-	pipeline.SendQueryParams("SELECT 1/0", nil, nil, nil, nil)
-	pipeline.SendQueryParams("COMMIT", nil, nil, nil, nil)
-	require.NoError(t, pipeline.Sync())
-	var told *pgconn.PgError
-	require.ErrorAs(t, pipeline.Close(), &told)
-	require.Equal(t, "22012", told.Code)
-	require.Equal(t, byte('E'), conn.Conn().PgConn().TxStatus(), "it is still to be rolled back")
-	_, err = conn.Exec(t.Context(), "ROLLBACK")
-	require.NoError(t, err)
-
-	_, err = conn.Exec(t.Context(), "BEGIN")
-	require.NoError(t, err)
-	pipeline = conn.Conn().PgConn().StartPipeline(t.Context())
-	pipeline.SendQueryParams("INSERT INTO t VALUES (1, 0)", nil, nil, nil, nil)
-	pipeline.SendQueryParams("COMMIT", nil, nil, nil, nil)
-	pipeline.SendQueryParams("SELECT 2", nil, nil, nil, nil)
-	require.NoError(t, pipeline.Sync())
-	require.NoError(t, pipeline.Close())
-	var n int
-	require.NoError(t, conn.QueryRow(t.Context(), "SELECT count(*) FROM t").Scan(&n))
-	require.Equal(t, 1, n)
 }

@@ -1,0 +1,86 @@
+package dsqltest
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-dsql/dsql"
+)
+
+func TestConnectionLimit(t *testing.T) {
+	c := Start(t, WithConnectionLimit(2))
+	var open []*pgx.Conn
+	for range 2 {
+		conn, err := dsql.Connect(t.Context(), c.Endpoint(), "", c.Options()...)
+		require.NoError(t, err)
+		open = append(open, conn)
+	}
+	_, err := dsql.Connect(t.Context(), c.Endpoint(), "", c.Options()...)
+	requireRefusal(t, err, "53300", "Unable to accept connection, too many open connections.")
+	require.True(t, dsql.IsConnectLimit(err))
+	require.NoError(t, open[0].Close(t.Context()))
+	require.Eventually(t, func() bool {
+		conn, err := dsql.Connect(t.Context(), c.Endpoint(), "", c.Options()...)
+		return err == nil && conn.Close(t.Context()) == nil
+	}, 10*time.Second, 10*time.Millisecond)
+	require.NoError(t, open[1].Close(t.Context()))
+
+	for _, opt := range []Option{WithConnectionLimit(0), WithConnectRate(0, 1), WithConnectRate(1, 0)} {
+		_, err := Run(t.Context(), opt)
+		require.ErrorContains(t, err, "dsqltest: ")
+	}
+}
+
+func TestConnectRate(t *testing.T) {
+	c := Start(t, WithConnectRate(0.001, 3))
+	connect := func() error {
+		conn, err := dsql.Connect(t.Context(), c.Endpoint(), "", c.Options()...)
+		if err != nil {
+			return err
+		}
+		return conn.Close(t.Context())
+	}
+	for range 3 {
+		require.NoError(t, connect())
+	}
+	requireRefusal(t, connect(), "53400", "Unable to accept connection, rate exceeded.")
+}
+
+// A cold start of 3,000 connections stays within DSQL's own quota, because pools of
+// this library wait for their turn. Fifty are on their way at a time: the guard keeps
+// back 100 of the burst, and with more than that on their way, late ones can arrive
+// together with those after them, as they do on a machine under load.
+func TestColdStartOf3000ConnectionsFiftyAtATimeMeetsNoLimit(t *testing.T) {
+	t.Parallel()
+	c := Start(t, WithConnectRate(100, 1000))
+	cfg := dsql.Config{Endpoint: c.Endpoint()}
+	for _, opt := range c.Options() {
+		require.NoError(t, opt(&cfg))
+	}
+	connector, err := dsql.NewConnector(t.Context(), cfg)
+	require.NoError(t, err)
+	var wait sync.WaitGroup
+	slots := make(chan struct{}, 50)
+	for range 3000 {
+		slots <- struct{}{}
+		wait.Go(func() {
+			defer func() { <-slots }()
+			conn, err := connector.Connect(t.Context())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if err := conn.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	require.Equal(t, 3000, c.Stats().Connects)
+	_, refused := c.LastRefusal()
+	require.False(t, refused)
+}
