@@ -11,7 +11,6 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"golang.org/x/time/rate"
 )
 
 // Connector is a Config that has been checked and resolved, from which every
@@ -22,7 +21,7 @@ type Connector struct {
 	tokenLifetime      time.Duration
 	credentials        *aws.CredentialsCache
 	credentialsTimeout time.Duration
-	connects           *rate.Limiter // nil: no limit
+	connects           *connectGuard // nil: no limit
 	logger             *slog.Logger  // nil: silence
 	seal               seal
 	pool               *pgxpool.Config // never handed out, only copies of it
@@ -48,7 +47,7 @@ func NewConnector(ctx context.Context, cfg Config) (*Connector, error) {
 		logger:             cfg.Logger,
 	}
 	var err error
-	if c.connects, err = newConnectLimit(cfg.ConnectRate, cfg.ConnectBurst); err != nil {
+	if c.connects, err = newConnectGuard(cfg.ConnectRate, cfg.ConnectBurst); err != nil {
 		return nil, err
 	}
 	if err := c.resolve(ctx, cfg); err != nil {
@@ -123,7 +122,7 @@ func (c *Connector) PoolConfig() *pgxpool.Config {
 // does. Each call returns a copy.
 func (c *Connector) ConnConfig(ctx context.Context) (*pgx.ConnConfig, error) {
 	cc := c.pool.ConnConfig.Copy()
-	if err := c.beforeConnect(ctx, cc); err != nil {
+	if err := c.prepare(ctx, cc); err != nil {
 		return nil, err
 	}
 	return cc, nil

@@ -153,9 +153,10 @@ func WithLogger(l *slog.Logger) Option {
 // perSecond new connections a second after burst at once; further ones wait for
 // their turn. The default is DSQL's own quota for the whole cluster, 100 and
 // 1000: give a part of it where several processes share a cluster. A tenth of
-// burst is kept back, as connections do not arrive when they are begun. While no
-// more than that are on their way at a time the quota is kept; with more, a machine
-// under load can still meet 53400, which [RunTx] tries again.
+// burst, at least one, is kept back, and no more than that are on their way at a
+// time, so that the quota is kept however late they arrive. One of
+// [Connector.ConnConfig] has its turn when the configuration is made, and is not
+// counted among those on their way.
 // perSecond 0 turns it off, whatever burst is.
 func WithConnectRate(perSecond float64, burst int) Option {
 	return func(c *Config) error {

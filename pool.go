@@ -154,9 +154,23 @@ func checkLifetime(p *pgxpool.Config) error {
 	return nil
 }
 
-// beforeConnect is the last to see a connection's configuration: it runs the
-// caller's own hook, checks the seal, and puts the token in.
+// beforeConnect makes a configuration ready to connect with, now.
 func (c *Connector) beforeConnect(ctx context.Context, cc *pgx.ConnConfig) error {
+	giveBack, err := c.connects.place(ctx)
+	if err != nil {
+		return err
+	}
+	if err := c.prepare(ctx, cc); err != nil {
+		giveBack()
+		return err
+	}
+	giveBackAfterConnect(cc, giveBack)
+	return nil
+}
+
+// prepare is the last to see a connection's configuration: it runs the caller's
+// own hook, checks the seal, and puts the token in.
+func (c *Connector) prepare(ctx context.Context, cc *pgx.ConnConfig) error {
 	if c.userBeforeConnect != nil {
 		if err := c.userBeforeConnect(ctx, cc); err != nil {
 			return err
@@ -171,7 +185,7 @@ func (c *Connector) beforeConnect(ctx context.Context, cc *pgx.ConnConfig) error
 	if err := checkRuntimeParams(cc.RuntimeParams); err != nil {
 		return err
 	}
-	if err := c.waitTurn(ctx); err != nil {
+	if err := c.connects.turn(ctx); err != nil {
 		return err
 	}
 	token, err := c.Token(ctx)

@@ -5,7 +5,11 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"net"
+	"sync"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/time/rate"
 )
 
@@ -16,10 +20,19 @@ const (
 	defaultConnectBurst = 1000
 )
 
-// newConnectLimit returns nil if there is to be no limit. It keeps a tenth of the
-// burst back: the cluster begins to count when the first connection arrives, which
-// is later than it was begun here.
-func newConnectLimit(perSecond float64, burst int) (*rate.Limiter, error) {
+// connectGuard keeps a Connector's connections within the cluster's quota.
+//
+// The cluster counts a connection when it arrives, which is later than its turn
+// came here. So a tenth of the burst is kept back from the turns, and no more
+// connections than that are on their way at a time: in any stretch of time, those
+// that arrive are those that had their turn in it, and at most that tenth.
+type connectGuard struct {
+	turns  *rate.Limiter
+	places chan struct{} // one is held by each connection on its way
+}
+
+// newConnectGuard returns nil if there is to be no limit.
+func newConnectGuard(perSecond float64, burst int) (*connectGuard, error) {
 	if perSecond < 0 {
 		return nil, nil
 	}
@@ -27,19 +40,64 @@ func newConnectLimit(perSecond float64, burst int) (*rate.Limiter, error) {
 	if math.IsNaN(perSecond) || math.IsInf(perSecond, 0) || burst < 0 {
 		return nil, fmt.Errorf("dsql: a ConnectRate of %v with a ConnectBurst of %d: give 0 for the defaults, or a negative rate for no limit", perSecond, burst)
 	}
-	return rate.NewLimiter(rate.Limit(perSecond), burst-burst/10), nil
+	kept := max(1, burst/10)
+	return &connectGuard{
+		turns:  rate.NewLimiter(rate.Limit(perSecond), max(1, burst-kept)),
+		places: make(chan struct{}, kept),
+	}, nil
 }
 
-// waitTurn waits until another connection may be opened.
-func (c *Connector) waitTurn(ctx context.Context) error {
-	if c.connects == nil {
+// turn waits until another connection may be opened.
+func (l *connectGuard) turn(ctx context.Context) error {
+	if l == nil {
 		return nil
 	}
-	if err := c.connects.Wait(ctx); err != nil {
+	if err := l.turns.Wait(ctx); err != nil {
 		if ctx.Err() == nil { // it would end before the turn
 			err = context.DeadlineExceeded
 		}
-		return fmt.Errorf("dsql: no turn to connect came in time, WithConnectRate allows %v a second: %w", c.connects.Limit(), err)
+		return l.noTurn(err)
 	}
 	return nil
+}
+
+// place waits until few enough connections are on their way. The caller gives the
+// place back, once or more often.
+func (l *connectGuard) place(ctx context.Context) (giveBack func(), err error) {
+	if l == nil {
+		return func() {}, nil
+	}
+	select {
+	case l.places <- struct{}{}:
+		return sync.OnceFunc(func() { <-l.places }), nil
+	case <-ctx.Done():
+		return nil, l.noTurn(ctx.Err())
+	}
+}
+
+func (l *connectGuard) noTurn(err error) error {
+	return fmt.Errorf("dsql: no turn to connect came in time, WithConnectRate allows %v a second: %w", l.turns.Limit(), err)
+}
+
+// giveBackAfterConnect gives the place back when the connect with cc ends: pgx
+// then ends the context that it dials with. One that is never dialled gives it
+// back after the connect timeout.
+func giveBackAfterConnect(cc *pgx.ConnConfig, giveBack func()) {
+	timer := time.AfterFunc(cc.ConnectTimeout, giveBack)
+	end := func() {
+		timer.Stop()
+		giveBack()
+	}
+	lookup, dial := cc.LookupFunc, cc.DialFunc
+	cc.LookupFunc = func(ctx context.Context, host string) ([]string, error) {
+		addresses, err := lookup(ctx, host)
+		if len(addresses) == 0 {
+			end()
+		}
+		return addresses, err
+	}
+	cc.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		context.AfterFunc(ctx, end)
+		return dial(ctx, network, address)
+	}
 }

@@ -2,7 +2,9 @@ package dsql_test
 
 import (
 	"context"
+	"errors"
 	"math"
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -10,6 +12,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
@@ -44,7 +48,7 @@ func TestConnectRate(t *testing.T) {
 		{"after the burst 100 a second by default", 1150, nil, 2500 * time.Millisecond},
 		{"cold start of 3,000", 3000, nil, 21 * time.Second},
 		{"set", 5, []dsql.Option{dsql.WithConnectRate(2, 1)}, 2 * time.Second},
-		{"set under one a second", 3, []dsql.Option{dsql.WithConnectRate(0.5, 2)}, 2 * time.Second},
+		{"set under one a second, one kept back", 3, []dsql.Option{dsql.WithConnectRate(0.5, 2)}, 4 * time.Second},
 		{"turned off", 5000, []dsql.Option{dsql.WithConnectRate(0, 0)}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -109,29 +113,25 @@ func TestConnectRateIsRefused(t *testing.T) {
 	}
 }
 
-// coldStart opens n connections as fast as it may, twenty at a time, as a local
-// PostgreSQL does not hold thousands open. It returns those that failed.
+// coldStart opens n connections, 200 at a time, and returns those that failed.
 func coldStart(t *testing.T, n int, quota dsqltest.Option, guard dsql.Option) (failed int64, err error) {
 	t.Helper()
 	c := dsqltest.Start(t, quota)
-	cfg := dsql.Config{Endpoint: c.Endpoint()}
-	for _, opt := range append(c.Options(), guard) {
-		require.NoError(t, opt(&cfg))
-	}
-	connector, err := dsql.NewConnector(t.Context(), cfg)
-	require.NoError(t, err)
-
+	connector := newConnector(t, c, guard)
 	jobs := make(chan struct{})
 	var failures atomic.Int64
 	var last atomic.Value
 	var wait sync.WaitGroup
-	for range 20 {
+	for range 200 {
 		wait.Go(func() {
 			for range jobs {
-				if err := open(t.Context(), connector); err != nil {
+				conn, err := connector.Connect(t.Context())
+				if err != nil {
 					failures.Add(1)
 					last.Store(err)
+					continue
 				}
+				_ = conn.Close()
 			}
 		})
 	}
@@ -144,24 +144,20 @@ func coldStart(t *testing.T, n int, quota dsqltest.Option, guard dsql.Option) (f
 	return failures.Load(), err
 }
 
-func open(ctx context.Context, c *dsql.Connector) error {
-	cc, err := c.ConnConfig(ctx)
-	if err != nil {
-		return err
+func newConnector(t *testing.T, c *dsqltest.Cluster, opts ...dsql.Option) *dsql.Connector {
+	t.Helper()
+	cfg := dsql.Config{Endpoint: c.Endpoint()}
+	for _, opt := range append(c.Options(), opts...) {
+		require.NoError(t, opt(&cfg))
 	}
-	cc.ConnectTimeout = time.Minute // a machine under load
-	conn, err := pgx.ConnectConfig(ctx, cc)
-	if err != nil {
-		return err
-	}
-	return conn.Close(ctx)
+	connector, err := dsql.NewConnector(t.Context(), cfg)
+	require.NoError(t, err)
+	return connector
 }
 
-// The figures are a part of DSQL's, so that the test takes seconds. The guard's
-// burst is under the quota's for the sake of machines under load, on which the
-// first connection comes late.
+// The figures are a part of DSQL's, so that the test takes seconds.
 func TestColdStartMeetsNoQuota(t *testing.T) {
-	failed, err := coldStart(t, 500, dsqltest.WithConnectRate(100, 300), dsql.WithConnectRate(100, 250))
+	failed, err := coldStart(t, 500, dsqltest.WithConnectRate(100, 300), dsql.WithConnectRate(100, 300))
 	require.NoError(t, err)
 	require.Zero(t, failed)
 }
@@ -171,4 +167,63 @@ func TestColdStartWithoutTheGuardMeetsTheQuota(t *testing.T) {
 	require.Positive(t, failed)
 	require.True(t, dsql.IsConnectLimit(err))
 	require.Contains(t, dsql.Explain(err), "WithConnectRate")
+}
+
+// errConnect is what a hook fails with.
+var errConnect = errors.New("a hook")
+
+// A connection that fails, wherever it does, does not stand in the way of others:
+// with a burst of 2, one may be on its way at a time.
+func TestFailedConnectionGivesItsPlaceBack(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		edit func(*pgxpool.Config)
+	}{
+		{"hook before", func(p *pgxpool.Config) {
+			p.BeforeConnect = func(context.Context, *pgx.ConnConfig) error { return errConnect }
+		}},
+		{"lookup", func(p *pgxpool.Config) {
+			p.ConnConfig.LookupFunc = func(context.Context, string) ([]string, error) { return nil, errConnect }
+		}},
+		{"dial", func(p *pgxpool.Config) {
+			p.ConnConfig.DialFunc = func(context.Context, string, string) (net.Conn, error) { return nil, errConnect }
+		}},
+		{"hook after", func(p *pgxpool.Config) {
+			p.ConnConfig.AfterConnect = func(context.Context, *pgconn.PgConn) error { return errConnect }
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := dsqltest.Start(t)
+			connector := newConnector(t, c, dsql.WithConnectRate(1000, 2), dsql.WithPoolConfig(func(p *pgxpool.Config) error {
+				p.ConnConfig.ConnectTimeout = time.Hour
+				tt.edit(p)
+				return nil
+			}))
+			for range 3 {
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				_, err := connector.Connect(ctx)
+				cancel()
+				require.ErrorIs(t, err, errConnect)
+			}
+		})
+	}
+}
+
+// A configuration that got its token and is never dialled holds its place no longer
+// than the connect timeout.
+func TestConfigurationNeverDialledGivesItsPlaceBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := dsql.Config{Endpoint: host, Credentials: someCredentials, ConnectRate: 1000, ConnectBurst: 2}
+		c, err := dsql.NewConnector(t.Context(), cfg)
+		require.NoError(t, err)
+		p := c.PoolConfig()
+		require.NoError(t, p.BeforeConnect(t.Context(), p.ConnConfig.Copy()))
+
+		ctx, cancel := context.WithTimeout(t.Context(), 9*time.Second)
+		defer cancel()
+		err = p.BeforeConnect(ctx, p.ConnConfig.Copy())
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, "dsql: no turn to connect came in time")
+		require.NoError(t, p.BeforeConnect(t.Context(), p.ConnConfig.Copy()))
+	})
 }
