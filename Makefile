@@ -6,7 +6,7 @@ MODULES     := . examples compare
 # The race detector needs a C compiler; without one Go reports CGO_ENABLED=0.
 RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 
-.PHONY: demo test lint bench setup
+.PHONY: demo test lint bench conformance setup
 
 demo: setup
 	cd examples && go run ./quickstart
@@ -23,6 +23,11 @@ lint:
 bench: setup
 	go test -run '^$$' -bench HotRow -benchtime 1x -timeout 30m .
 	go test -run '^$$' -bench . -skip HotRow ./...
+
+# How many of DSQL's recorded answers the local cluster gives.
+conformance: setup
+	@out=$$(go test -count=1 -v -run '^TestConformance$$' ./dsqltest 2>&1); status=$$?; \
+	echo "$$out" | grep -E 'conformance|difference|conformance_test|FAIL' | sort -u; exit $$status
 
 # Installs PostgreSQL's server from the system's packages, if none is found.
 setup:

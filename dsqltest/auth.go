@@ -8,6 +8,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/go-dsql/dsql/internal/dialect"
 	"github.com/go-dsql/dsql/internal/presign"
 	"github.com/jackc/pgx/v5/pgproto3"
 )
@@ -39,12 +40,8 @@ func (c *Cluster) authenticate(client io.ReadWriter, s startup, host string) (*R
 	if refusal := c.checkToken(password, user, host); refusal != nil {
 		return refusal, nil
 	}
-	if !c.roles[user] {
-		return &Refusal{
-			Reason:  fmt.Sprintf("role: %q does not exist, or is not granted to the cluster's principal; dsqltest.WithRole does both", user),
-			Code:    invalidAuthorization,
-			Message: accessDenied,
-		}, nil
+	if refusal := c.checkRole(user); refusal != nil {
+		return refusal, nil
 	}
 	database := s.parameters["database"]
 	if database == "" {
@@ -57,7 +54,36 @@ func (c *Cluster) authenticate(client io.ReadWriter, s startup, host string) (*R
 			Message: fmt.Sprintf("database %q does not exist", database),
 		}, nil
 	}
-	return nil, nil
+	return checkSettings(s), nil
+}
+
+// checkRole tells why the principal may not be a role.
+func (c *Cluster) checkRole(user string) *Refusal {
+	if user == adminRole {
+		return nil
+	}
+	reason, err := c.engine.Ask(c.ctx, c.database, "SELECT sys.refuse_login($1, $2)", user, principal)
+	if err != nil {
+		return unreachable(err)
+	}
+	if reason == "" {
+		return nil
+	}
+	return &Refusal{
+		Reason:  fmt.Sprintf("role: %q %s; dsqltest.WithRole, or CREATE ROLE … WITH LOGIN and AWS IAM GRANT, lets it in", user, reason),
+		Code:    invalidAuthorization,
+		Message: accessDenied,
+	}
+}
+
+// checkSettings tells which parameter of the startup message DSQL does not take.
+func checkSettings(s startup) *Refusal {
+	for _, name := range s.settings() {
+		if message := dialect.RefuseSetting(name); message != "" {
+			return &Refusal{Reason: "startup: the parameter " + name, Code: featureNotSupported, Message: message}
+		}
+	}
+	return nil
 }
 
 // readPassword reads the client's answer, not a byte too many.

@@ -69,10 +69,10 @@ func TestRefusedTokens(t *testing.T) {
 		"wrong secret key":       {"admin", func(r *request) { r.creds.SecretAccessKey += "x" }, "08006", "", "token: signature: "},
 		"a session token":        {"admin", func(r *request) { r.creds.SessionToken = "SECRET" }, "08006", "", "token: session token: there is one"},
 		"a parameter more":       {"admin", func(r *request) { r.query.Set("DBUser", "admin") }, "08006", "", `token: query: "DBUser" is not`},
-		"no such role":           {"nobody", nil, "28000", "", `role: "nobody" does not exist, or is not granted`},
-		"a role of elsewhere":    {"onlythere", nil, "28000", "", `role: "onlythere" does not exist, or is not granted`},
-		"the engine's superuser": {"postgres", nil, "28000", "", `role: "postgres" does not exist, or is not granted`},
-		"admin in upper case":    {"Admin", nil, "28000", "", `role: "Admin" does not exist, or is not granted`},
+		"no such role":           {"nobody", nil, "28000", "", `role: "nobody" does not exist; dsqltest.WithRole`},
+		"a role of elsewhere":    {"onlythere", nil, "28000", "", `role: "onlythere" does not exist; dsqltest.WithRole`},
+		"the engine's superuser": {"postgres", nil, "28000", "", `role: "postgres" does not exist; dsqltest.WithRole`},
+		"admin in upper case":    {"Admin", nil, "28000", "", `role: "Admin" does not exist; dsqltest.WithRole`},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,7 +26,6 @@ type Cluster struct {
 	id          string
 	region      string
 	database    string                 // its name in the engine
-	roles       map[string]bool        // that the principal may be
 	credentials func() aws.Credentials // a function, so that printing shows no key
 	authority   *authority
 	engine      *engine.Engine
@@ -37,6 +37,10 @@ type Cluster struct {
 	close    func() error
 	faults   faults
 	quota    quota
+	catalog  atomic.Int64 // the version of the schema
+
+	sessionAge     time.Duration // how long a session may last
+	transactionAge time.Duration // how long a transaction may last
 
 	mu      sync.Mutex
 	closed  bool // no session begins any more
@@ -96,14 +100,13 @@ func newCluster(cfg config) (*Cluster, error) {
 		id:          id,
 		region:      cfg.region,
 		database:    "dsql_" + id,
-		roles:       map[string]bool{adminRole: true},
 		credentials: func() aws.Credentials { return creds },
 		authority:   authority,
 		quota:       cfg.quota,
 		live:        make(map[*conversation]struct{}),
-	}
-	for _, role := range cfg.roles {
-		c.roles[role] = true
+
+		sessionAge:     sessionAge,
+		transactionAge: transactionAge,
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.close = sync.OnceValue(c.shut)
@@ -116,11 +119,18 @@ func (c *Cluster) create(ctx context.Context, roles []string) error {
 		return fmt.Errorf("dsqltest: creating the cluster's database: %w", err)
 	}
 	for _, role := range roles {
-		if err := c.engine.EnsureRole(ctx, role); err != nil {
+		if err := c.createRole(ctx, role); err != nil {
 			return fmt.Errorf("dsqltest: creating the role %q: %w", role, err)
 		}
 	}
 	return join(c)
+}
+
+func (c *Cluster) createRole(ctx context.Context, role string) error {
+	if err := c.engine.Exec(ctx, c.database, "CALL sys.create_role($1, true)", role); err != nil {
+		return err
+	}
+	return c.engine.Exec(ctx, c.database, "CALL sys.iam_grant($1, $2)", role, principal)
 }
 
 // Endpoint is the cluster's host name, <26 characters>.dsql.<region>.on.aws. No
@@ -131,6 +141,14 @@ func (c *Cluster) Endpoint() string {
 
 // Region is the AWS Region that the cluster is in.
 func (c *Cluster) Region() string { return c.region }
+
+// principal is whom the cluster's credentials belong to.
+const principal = "arn:aws:iam::123456789012:role/dsqltest"
+
+// Principal is the ARN of the IAM role that the credentials of [Cluster.Options]
+// belong to, for AWS IAM GRANT. IAM allows it everything; a database role besides
+// admin must be granted to it.
+func (c *Cluster) Principal() string { return principal }
 
 // Options are what a client needs besides the endpoint: whom to trust, where to
 // dial, and credentials. Pass them to any door of package dsql, before or after

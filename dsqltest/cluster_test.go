@@ -31,8 +31,8 @@ func TestOptionsThatAreRefused(t *testing.T) {
 		`the region "" is not an AWS Region's name`:        WithRegion(""),
 		"WithRole was given an empty name":                 WithRole(""),
 		"the role admin is always there":                   WithRole("admin"),
-		`the role "postgres" is PostgreSQL's own`:          WithRole("postgres"),
-		`the role "pg_monitor" is PostgreSQL's own`:        WithRole("pg_monitor"),
+		`the role "postgres" is not free`:                  WithRole("postgres"),
+		`the role "pg_monitor" is not free`:                WithRole("pg_monitor"),
 		`the role "a\x00b" is not a name`:                  WithRole("a\x00b"),
 	} {
 		_, err := Run(t.Context(), opt)

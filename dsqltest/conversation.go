@@ -5,8 +5,11 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/go-dsql/dsql/internal/dialect"
 )
 
 // conversation stands between a client and the engine once the client is let in.
@@ -19,15 +22,18 @@ type conversation struct {
 	engine  *stream // read by answer; written by listen
 
 	// What only listen uses.
-	statements map[string]control // by name
-	portals    map[string]control // by name
-	batch      *exchange          // of extended-query messages, until their Sync
-	skipping   bool               // to the next Sync, after an error of ours
+	statements map[string]*dialect.Statement // by name
+	portals    map[string]portal             // by name
+	batch      *exchange                     // of extended-query messages, until their Sync
+	skipping   bool                          // to the next Sync, after an error of ours
+	unsettled  bool                          // a BEGIN, COMMIT or ROLLBACK awaits its answer
+	tx         transaction
 
 	mu       sync.Mutex
 	idle     sync.Cond   // the queue is empty, or the engine has gone
 	queue    []*exchange // that await their ReadyForQuery
 	status   byte        // of the last ReadyForQuery: I, T or E
+	catalog  int64       // the version of the schema that the session knows
 	conflict bool        // the last transaction met one
 	expired  bool        // the session ends with its transaction
 	gone     bool        // the engine's side has ended
@@ -35,9 +41,11 @@ type conversation struct {
 
 // exchange is what the engine answers up to one ReadyForQuery.
 type exchange struct {
-	take   func(message) bool // true: not for the client. nil: all of it is
-	failed bool               // an error has been answered
-	done   chan struct{}      // closed at ReadyForQuery, or when the engine has gone
+	take    func(message) bool      // true: not for the client. nil: all of it is
+	running []*dialect.Statement    // whose answers come next
+	refusal *pgproto3.ErrorResponse // what the client is told where the engine says refusedColumn
+	failed  bool                    // an error has been answered
+	done    chan struct{}           // closed at ReadyForQuery, or when the engine has gone
 }
 
 // converse carries a session until either side ends it.
@@ -49,14 +57,16 @@ func (c *Cluster) converse(client, engine net.Conn) {
 		cluster:    c,
 		client:     newStream(client),
 		engine:     newStream(engine),
-		statements: make(map[string]control),
-		portals:    make(map[string]control),
+		statements: make(map[string]*dialect.Statement),
+		portals:    make(map[string]portal),
 		status:     'I',
+		catalog:    c.catalog.Load(),
 	}
 	v.idle.L = &v.mu
 	v.push(&exchange{}) // the answer to the startup message
 	c.add(v)
 	defer c.remove(v)
+	defer time.AfterFunc(c.sessionAge, v.expire).Stop()
 
 	var answering sync.WaitGroup
 	answering.Go(v.answer)
@@ -72,16 +82,6 @@ func (c *Cluster) converse(client, engine net.Conn) {
 func (v *conversation) cut() {
 	v.client.Close()
 	v.engine.Close()
-}
-
-// ready tells the client that the session is ready, for statements that the
-// engine was asked in its place.
-func (v *conversation) ready() {
-	v.mu.Lock()
-	v.client.send(&pgproto3.ReadyForQuery{TxStatus: v.status})
-	_ = v.client.w.Flush()
-	v.mu.Unlock()
-	v.endIfExpired()
 }
 
 // answer reads the engine until it ends, and ends the client with it.
@@ -120,15 +120,13 @@ func (v *conversation) deliver(m message) error {
 		defer close(x.done)
 		defer v.idle.Broadcast()
 	}
-	if m.kind() == 'E' {
-		m = asConflict(m)
-		if x != nil {
-			x.failed = true
-		}
+	taken := false
+	if x != nil {
+		m = v.adapt(x, m)
+		taken = x.take != nil && x.take(m)
 	}
-	taken := x != nil && x.take != nil && x.take(m)
 	if !taken {
-		if _, err := v.client.w.Write(m); err != nil {
+		if err := v.tell(m); err != nil {
 			return err
 		}
 	}
@@ -139,6 +137,17 @@ func (v *conversation) deliver(m message) error {
 		return nil
 	}
 	return v.client.w.Flush()
+}
+
+// tell hands the client a message, and counts it if it is of a conflict. It is called
+// under mu.
+func (v *conversation) tell(m message) error {
+	if m.kind() == 'E' && isConflict(m) {
+		v.conflict = true
+		v.cluster.count(func(s *Stats) { s.Conflicts++ })
+	}
+	_, err := v.client.w.Write(m)
+	return err
 }
 
 // end lets go of whoever waits for the engine.
@@ -176,33 +185,72 @@ func (v *conversation) settle() {
 	for len(v.queue) > 0 && !v.gone {
 		v.idle.Wait()
 	}
+	v.unsettled = false
 }
 
-// ask runs a statement and keeps the answer from the client, but for what is not
-// an answer to it. The engine must owe none.
-func (v *conversation) ask(sql string) (answers []message) {
-	x := v.push(&exchange{take: func(m message) bool {
+// collect has the engine answer what send sends, to one ReadyForQuery, and keeps the
+// answers from the client, but for what is not an answer to it.
+func (v *conversation) collect(st *dialect.Statement, send func()) (answers []message) {
+	x := v.expect(st, &answers)
+	send()
+	_ = v.engine.w.Flush()
+	<-x.done
+	return answers
+}
+
+// expect is collect without sending and without waiting.
+func (v *conversation) expect(st *dialect.Statement, answers *[]message) *exchange {
+	x := &exchange{take: func(m message) bool {
 		switch m.kind() {
 		case 'S', 'A': // a parameter, a notification
 			return false
 		case 'Z':
 			return true
 		}
-		answers = append(answers, append(message(nil), m...))
+		*answers = append(*answers, append(message(nil), m...))
 		return true
-	}})
-	v.engine.send(&pgproto3.Query{String: sql})
-	_ = v.engine.w.Flush()
-	<-x.done
-	return answers
+	}}
+	if st != nil {
+		x.running = []*dialect.Statement{st}
+	}
+	return v.push(x)
+}
+
+// ask runs a statement that the client did not send.
+func (v *conversation) ask(sql string) []message {
+	return v.collect(nil, func() { v.engine.send(&pgproto3.Query{String: sql}) })
 }
 
 // say sends a message to the client at once.
-func (v *conversation) say(m pgproto3.Message) {
+func (v *conversation) say(m pgproto3.BackendMessage) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.client.send(m)
+	_ = v.tell(encode(m))
 	_ = v.client.w.Flush()
+}
+
+// forward hands the client what was collected. It is false if there is an error in
+// it.
+func (v *conversation) forward(answers []message) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	ok := true
+	for _, m := range answers {
+		ok = ok && m.kind() != 'E'
+		_ = v.tell(m)
+	}
+	_ = v.client.w.Flush()
+	return ok
+}
+
+// ready tells the client that the session is ready, for statements that the
+// engine was asked in its place.
+func (v *conversation) ready() {
+	v.mu.Lock()
+	v.client.send(&pgproto3.ReadyForQuery{TxStatus: v.status})
+	_ = v.client.w.Flush()
+	v.mu.Unlock()
+	v.endIfExpired()
 }
 
 func (v *conversation) currentStatus() byte {

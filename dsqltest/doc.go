@@ -26,7 +26,17 @@
 //     token. Both forms of a token, HOST?… and HOST/?…, are taken.
 //   - Refusals have the SQLSTATE, the words and the hint that were recorded from
 //     real clusters. [Cluster.LastRefusal] tells the exact reason besides.
-//   - One database, postgres; the role admin, and those of [WithRole].
+//   - Roles: admin; those of CREATE ROLE, which connect while AWS IAM GRANT ties them
+//     to [Cluster.Principal]; those of [WithRole], which does both.
+//   - No writer waits for another. Of two that write one row, the loser's COMMIT
+//     answers 40001 (OC000); a change of the schema is met once by every other
+//     session, as 40001 (OC001).
+//   - What DSQL does not have is refused in its words: statements, types, settings,
+//     isolation levels, savepoints, two DDL statements in one transaction, DDL beside
+//     DML, more than 3,000 rows or 10 MiB, transactions of over 300 seconds.
+//     CREATE INDEX ASYNC has a job in sys.jobs, for sys.wait_for_job.
+//
+// docs/testing.md has the table of what is refused.
 //
 // # Faults
 //
@@ -35,24 +45,23 @@
 // [Cluster.ExpireSessions], [Cluster.RefuseConnections], [Cluster.Wake],
 // [Cluster.Pause] and [Cluster.Resume], [Cluster.SetLatency], [Cluster.OffsetClock].
 // [WithConnectionLimit] and [WithConnectRate] enforce quotas. [Cluster.Stats] counts.
-// COMMIT is known by its first word, alone in a Query message or prepared; one
-// in a string of several statements, or in one pipeline with its BEGIN, is left to
-// PostgreSQL.
+// [Schema] applies files.
 //
 // # What is not
 //
-//   - SQL is PostgreSQL's: statements, limits and locks that DSQL does not have work
-//     here. A row that another transaction has written is waited for; then, or in a
-//     deadlock, the conflict is told in DSQL's words, but at the statement and not at
-//     COMMIT. The isolation level is repeatable read unless asked otherwise.
-//   - current_database() and version() tell of the PostgreSQL behind.
-//   - Roles that are made with CREATE ROLE cannot connect, and are shared by the
-//     clusters of a process.
+//   - The second to write a row loses, even if the first then rolls back. What a
+//     transaction has lost it does not see. Where the answer to a statement cannot be
+//     made up, as with RETURNING, the statement fails and not the COMMIT.
+//   - DDL on a table that an open transaction has used meets OC001 until that ends.
+//   - What was only locked, by FOR UPDATE, is free once its transaction has ended.
+//   - Indexes are built at once. Keys and columns may be as long as PostgreSQL's.
 //   - A message of a client over 10 MiB is refused with 08P01, as the documentation has
 //     it; a real cluster was seen to close the connection without a word.
 //   - Not recorded from a real cluster, and so a guess: the SQLSTATE 08006 of a missing
 //     or unknown SNI and of "waking up cluster"; what a client without TLS, of another
-//     database or with an unknown role is told; the end of the hint "Signature
-//     expired: "; no hint for a wrong region, host, service or signature; five minutes
-//     of clock skew allowed; cancel requests, which work here.
+//     database or with an unknown role is told; the FATAL for a startup parameter; the
+//     end of the hint "Signature expired: "; no hint for a wrong region, host, service
+//     or signature; five minutes of clock skew allowed; cancel requests, which work here.
+//
+// docs/testing.md has all that is known to differ.
 package dsqltest

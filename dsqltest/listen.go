@@ -4,7 +4,15 @@ import (
 	"errors"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/go-dsql/dsql/internal/dialect"
 )
+
+// portal is a statement with its parameters.
+type portal struct {
+	statement *dialect.Statement
+	bind      message // kept for a Write or a Lock, which may have to be asked otherwise
+}
 
 // listen reads the client until it ends.
 func (v *conversation) listen() {
@@ -40,18 +48,64 @@ func (v *conversation) hear(m message) {
 // query carries out a Query message.
 func (v *conversation) query(m message) {
 	v.cluster.faults.roundTrip(v.cluster.ctx)
-	what := controlOf(m.text())
-	if what != none {
-		v.settle()
+	v.settle()
+	v.beginImplicit()
+	statements := dialect.Parse(m.text())
+	if len(statements) > 1 {
+		v.several(statements)
+		return
 	}
-	if what == commit && v.inTransaction() {
-		v.commit(m.text())
+	st := &statements[0]
+	if refusal := v.check(st); refusal != nil {
+		v.refuse(refusal)
+		return
+	}
+	if v.controls(st) {
+		v.carryOut(st)
 		v.ready()
 		return
 	}
-	v.count(what)
-	v.push(&exchange{})
-	_, _ = v.engine.w.Write(m)
+	v.count(st.Kind)
+	v.push(&exchange{running: []*dialect.Statement{st}})
+	if st.SQL == m.text() {
+		_, _ = v.engine.w.Write(m)
+	} else {
+		v.engine.send(&pgproto3.Query{String: st.SQL})
+	}
+}
+
+// refuse answers a Query message with an error.
+func (v *conversation) refuse(refusal *pgproto3.ErrorResponse) {
+	v.push(&exchange{refusal: refusal})
+	v.engine.send(&pgproto3.Query{String: refusedColumn})
+}
+
+// several carries out a string of statements, which are a transaction unless there
+// is one already or they begin and end their own.
+func (v *conversation) several(statements []dialect.Statement) {
+	implicit := !v.inTransaction()
+	for i := range statements {
+		switch statements[i].Kind {
+		case dialect.Begin, dialect.Commit, dialect.Rollback:
+			implicit = false
+		}
+	}
+	if implicit {
+		v.ask("BEGIN")
+	}
+	ok := true
+	for i := range statements {
+		if ok = v.carryOut(&statements[i]); !ok {
+			break
+		}
+	}
+	switch {
+	case implicit && ok:
+		v.commit(&dialect.Statement{Kind: dialect.Commit, SQL: "COMMIT"}, false)
+	case implicit:
+		v.ask("ROLLBACK")
+	}
+	v.ready()
 }
 
 // extended carries out one message of the extended query protocol.
@@ -63,45 +117,119 @@ func (v *conversation) extended(m message) {
 	if v.skipping {
 		return
 	}
+	if v.batch == nil {
+		if v.unsettled {
+			v.settle()
+		}
+		v.beginImplicit()
+	}
 	switch m.kind() {
 	case 'P':
-		name, rest := cutText(m.body())
-		sql, _ := cutText(rest)
-		v.statements[name] = controlOf(sql)
+		v.parse(m)
 	case 'B':
-		name, rest := cutText(m.body())
-		statement, _ := cutText(rest)
-		v.portals[name] = v.statements[statement]
+		v.bind(m)
 	case 'E':
 		name, _ := cutText(m.body())
-		if v.execute(v.portals[name]) {
-			return
-		}
+		v.execute(m, v.portals[name])
+	default:
+		v.pass(m)
 	}
-	if v.batch == nil {
-		v.batch = v.push(&exchange{})
-	}
+}
+
+// pass gives the engine a message of the client's batch.
+func (v *conversation) pass(m message) {
+	v.openBatch()
 	_, _ = v.engine.w.Write(m)
 }
 
-// execute carries out a portal that commits, and leaves all others to the engine:
-// then it is false.
-func (v *conversation) execute(what control) bool {
-	if what != commit || !v.inTransaction() {
-		v.count(what)
-		return false
+func (v *conversation) openBatch() *exchange {
+	if v.batch == nil {
+		v.batch = v.push(&exchange{})
 	}
-	v.skipping = !v.drain() || !v.commit("COMMIT")
-	return true
+	return v.batch
+}
+
+// parse prepares a statement.
+func (v *conversation) parse(m message) {
+	var parse pgproto3.Parse
+	if parse.Decode(m.body()) != nil {
+		v.pass(m)
+		return
+	}
+	statements := dialect.Parse(parse.Query)
+	st := &statements[0]
+	v.statements[parse.Name] = st
+	switch {
+	case len(statements) > 1: // the engine says that it takes one at a time
+		v.pass(m)
+	case st.Refusal != nil:
+		v.refuseInBatch(asError(st.Refusal))
+	case st.SQL != parse.Query:
+		parse.Query = st.SQL
+		v.openBatch()
+		v.engine.send(&parse)
+	default:
+		v.pass(m)
+	}
+}
+
+// refuseInBatch answers a message of a batch with an error, after which the engine
+// skips to the Sync.
+func (v *conversation) refuseInBatch(refusal *pgproto3.ErrorResponse) {
+	x := v.openBatch()
+	v.mu.Lock()
+	x.refusal = refusal
+	v.mu.Unlock()
+	v.engine.send(&pgproto3.Parse{Name: ownName, Query: refusedColumn})
+}
+
+// bind gives a statement its parameters.
+func (v *conversation) bind(m message) {
+	name, rest := cutText(m.body())
+	statement, _ := cutText(rest)
+	p := portal{statement: v.statements[statement]}
+	if st := p.statement; st != nil && (st.Kind == dialect.Write || st.Kind == dialect.Lock) {
+		p.bind = append(message(nil), m...)
+	}
+	v.portals[name] = p
+	v.pass(m)
+}
+
+// execute carries out a portal.
+func (v *conversation) execute(m message, p portal) {
+	st := p.statement
+	if st == nil { // the engine says that there is none
+		v.pass(m)
+		return
+	}
+	if v.unsettled { // what came before it in the batch began or ended a transaction
+		if !v.drain() {
+			v.skipping = true
+			return
+		}
+		v.beginImplicit()
+	}
+	if refusal := v.check(st); refusal != nil {
+		v.refuseInBatch(refusal)
+		return
+	}
+	if v.controls(st) {
+		v.skipping = !v.drain() || !v.carryOutPortal(m, p)
+		return
+	}
+	v.count(st.Kind)
+	x := v.openBatch()
+	v.mu.Lock()
+	x.running = append(x.running, st)
+	v.mu.Unlock()
+	_, _ = v.engine.w.Write(m)
 }
 
 // sync ends a batch.
 func (v *conversation) sync(m message) {
 	v.cluster.faults.roundTrip(v.cluster.ctx)
 	v.skipping = false
-	if v.batch == nil {
-		v.push(&exchange{})
-	}
+	v.openBatch()
 	v.batch = nil
 	_, _ = v.engine.w.Write(m)
 }
@@ -110,6 +238,7 @@ func (v *conversation) sync(m message) {
 // batch: inside a transaction a Sync does no more. It is false if the batch has
 // failed, so that nothing more of it is carried out.
 func (v *conversation) drain() bool {
+	v.unsettled = false
 	x := v.batch
 	if x == nil {
 		v.settle()
@@ -123,71 +252,4 @@ func (v *conversation) drain() bool {
 	_ = v.engine.w.Flush()
 	<-x.done
 	return !x.failed
-}
-
-// commit ends the transaction that the session is in. It is false if the client was
-// told an error, or was cut.
-func (v *conversation) commit(sql string) bool {
-	var cut CommitCut
-	if v.currentStatus() == 'T' {
-		var conflict *pgproto3.ErrorResponse
-		if cut, conflict = v.cluster.faults.commit(); conflict != nil {
-			v.ask("ROLLBACK")
-			v.mu.Lock()
-			v.conflict = true
-			v.mu.Unlock()
-			v.cluster.count(func(s *Stats) { s.Conflicts++ })
-			v.say(conflict)
-			return false
-		}
-	}
-	if cut == BeforeApplied {
-		v.cut()
-		return false
-	}
-	answers := v.ask(sql)
-	if cut == AfterApplied {
-		v.cut()
-		return false
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	ok := false
-	for _, m := range answers {
-		_, _ = v.client.w.Write(m)
-		if m.kind() != 'C' {
-			continue
-		}
-		ok = true
-		v.cluster.count(func(s *Stats) {
-			if m.text() == "COMMIT" {
-				s.Commits++
-			} else {
-				s.Rollbacks++
-			}
-		})
-	}
-	_ = v.client.w.Flush()
-	return ok
-}
-
-// count counts the beginning or the rolling back of a transaction.
-func (v *conversation) count(what control) {
-	v.mu.Lock()
-	inside, again := v.status != 'I', v.conflict
-	if what == begin {
-		v.conflict = false
-	}
-	v.mu.Unlock()
-	v.cluster.count(func(s *Stats) {
-		switch {
-		case what == rollback && inside:
-			s.Rollbacks++
-		case what == begin && !inside:
-			s.Begins++
-			if again {
-				s.Retries++
-			}
-		}
-	})
 }

@@ -60,8 +60,8 @@ func WithRole(name string) Option {
 			return fmt.Errorf("dsqltest: WithRole was given an empty name")
 		case name == adminRole:
 			return fmt.Errorf("dsqltest: the role admin is always there: leave WithRole out")
-		case name == "postgres", strings.HasPrefix(name, "pg_"):
-			return fmt.Errorf("dsqltest: the role %q is PostgreSQL's own: give another name", name)
+		case name == "postgres", name == "dsqltest", strings.HasPrefix(name, "pg_"):
+			return fmt.Errorf("dsqltest: the role %q is not free: give another name", name)
 		case len(name) > 63, strings.ContainsRune(name, 0):
 			return fmt.Errorf("dsqltest: the role %q is not a name: PostgreSQL's have at most 63 bytes and no NUL", name)
 		}

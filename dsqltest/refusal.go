@@ -2,13 +2,20 @@ package dsqltest
 
 import (
 	"io"
-	"strings"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/go-dsql/dsql/internal/dialect"
 )
 
-// SQLSTATEs of refusals.
+// SQLSTATEs.
 const (
+	activeTransaction    = "25001"
+	deadlockDetected     = "40P01"
+	lockNotAvailable     = "55P03"
+	programLimitExceeded = "54000"
+	undefinedColumn      = "42703"
+	uniqueViolation      = "23505"
 	connectionFailure    = "08006"
 	protocolViolation    = "08P01"
 	featureNotSupported  = "0A000"
@@ -50,29 +57,27 @@ func send(w io.Writer, message pgproto3.BackendMessage) error {
 	return err
 }
 
-// asConflict puts DSQL's words for PostgreSQL's where another transaction was in the
-// way. Errors that a test's own trigger raises in DSQL's words stay as they are.
-func asConflict(m message) message {
-	var e pgproto3.ErrorResponse
-	if err := e.Decode(m.body()); err != nil {
-		return m
-	}
-	deadlock := e.Code == "40P01"
-	if !deadlock && e.Code != serializationFailure || strings.Contains(e.Message, "(OC0") {
-		return m
-	}
-	packet, err := conflict(dataConflict).Encode(nil)
-	if err != nil {
-		return m
-	}
-	return packet
-}
-
 const (
 	dataConflict   = "change conflicts with another transaction (OC000)"
 	schemaConflict = "schema has been updated by another transaction (OC001)"
 )
 
 func conflict(words string) *pgproto3.ErrorResponse {
-	return &pgproto3.ErrorResponse{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: serializationFailure, Message: words}
+	return errorResponse(serializationFailure, words)
+}
+
+// isConflict is for messages of errors.
+func isConflict(m message) bool {
+	var e pgproto3.ErrorResponse
+	return e.Decode(m.body()) == nil && e.Code == serializationFailure
+}
+
+func errorResponse(code, message string) *pgproto3.ErrorResponse {
+	return &pgproto3.ErrorResponse{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: code, Message: message}
+}
+
+func asError(r *dialect.Refusal) *pgproto3.ErrorResponse {
+	e := errorResponse(r.Code, r.Message)
+	e.Hint = r.Hint
+	return e
 }

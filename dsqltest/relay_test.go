@@ -46,9 +46,9 @@ func TestCopyBothWays(t *testing.T) {
 	_, err = conn.Exec(t.Context(), "CREATE TABLE t (id int, name text)")
 	require.NoError(t, err)
 
-	const rows = 20_000
+	const rows = 3_000
 	copied, err := conn.CopyFrom(t.Context(), pgx.Identifier{"t"}, []string{"id", "name"},
-		pgx.CopyFromSlice(rows, func(i int) ([]any, error) { return []any{i, fmt.Sprint("name ", i)}, nil }))
+		pgx.CopyFromSlice(rows, func(i int) ([]any, error) { return []any{i, fmt.Sprint(strings.Repeat("x", 100), " name ", i)}, nil }))
 	require.NoError(t, err)
 	require.EqualValues(t, rows, copied)
 
@@ -56,7 +56,7 @@ func TestCopyBothWays(t *testing.T) {
 	tag, err := conn.Conn().PgConn().CopyTo(t.Context(), &out, "COPY (SELECT * FROM t ORDER BY id) TO STDOUT")
 	require.NoError(t, err)
 	require.EqualValues(t, rows, tag.RowsAffected())
-	require.True(t, strings.HasSuffix(out.String(), "\n19999\tname 19999\n"))
+	require.True(t, strings.HasSuffix(out.String(), " name 2999\n"))
 
 	_, err = conn.Conn().PgConn().CopyFrom(t.Context(), strings.NewReader("1\tx\nnonsense\n"), "COPY t FROM STDIN")
 	require.ErrorContains(t, err, "invalid input syntax for type integer")

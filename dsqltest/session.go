@@ -108,6 +108,7 @@ func (c *Cluster) serve(client *tls.Conn, s startup, host string) {
 // client.
 func (c *Cluster) connect(s startup) (net.Conn, *Refusal) {
 	s.parameters["database"] = c.database
+	s.parameters["lock_timeout"] = lockTimeout
 	message := pgproto3.StartupMessage{ProtocolVersion: pgproto3.ProtocolVersion30, Parameters: s.parameters}
 	packet, err := message.Encode(nil)
 	if err != nil {

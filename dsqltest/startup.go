@@ -179,6 +179,32 @@ func (s *startup) takeClusterID() {
 	}
 }
 
+// settings are the names of the parameters that the client sets.
+func (s startup) settings() []string {
+	var names []string
+	for name := range s.parameters {
+		if !slices.Contains([]string{"user", "database", "options", "replication"}, name) {
+			names = append(names, name)
+		}
+	}
+	args := splitOptions(s.parameters["options"])
+	for i, arg := range args {
+		setting, ok := strings.CutPrefix(arg, "--")
+		switch {
+		case ok:
+		case arg == "-c" && i+1 < len(args):
+			setting = args[i+1]
+		case strings.HasPrefix(arg, "-c"):
+			setting = arg[len("-c"):]
+		}
+		if name, _, ok := strings.Cut(setting, "="); ok {
+			names = append(names, strings.ReplaceAll(name, "-", "_"))
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
 // splitOptions splits at white space that no backslash is before. Backslashes
 // stay: the engine splits once more.
 func splitOptions(options string) []string {

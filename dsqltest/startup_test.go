@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/stretchr/testify/require"
 )
@@ -137,7 +138,7 @@ func TestTheClusterIsFoundBySNIOrOption(t *testing.T) {
 		"no name and option":            {"", option, c.Endpoint(), ""},
 		"no name and option run on":     {"", "-camzn-cluster-id=" + c.id, c.Endpoint(), ""},
 		"no name and long option":       {"", "--amzn-cluster-id=" + c.id, c.Endpoint(), ""},
-		"other options around it":       {vpce, "-c search_path=a " + option + " -c work_mem=65kB", c.Endpoint(), ""},
+		"other options around it":       {vpce, "-c search_path=a " + option + " -c extra_float_digits=2", c.Endpoint(), ""},
 		"no name":                       {"", "", "", none},
 		"no name and other option":      {"", "-c search_path=app", "", none},
 		"no name and another's option":  {"", "-c amzn-cluster-id=" + otherID, "", invalid},
@@ -312,11 +313,11 @@ func TestStartupParametersReachTheEngine(t *testing.T) {
 	cfg.RuntimeParams = map[string]string{
 		"application_name": "my app",
 		"search_path":      "a, public",
-		"options":          `-c amzn-cluster-id=` + c.id + ` -c work_mem=65kB -c DateStyle=SQL,\ DMY`,
+		"options":          `-c amzn-cluster-id=` + c.id + ` -c extra_float_digits=2 -c DateStyle=SQL,\ DMY`,
 	}
 	conn, err := login(t, cfg)
 	require.NoError(t, err)
-	for name, want := range map[string]string{"application_name": "my app", "search_path": "a, public", "work_mem": "65kB", "DateStyle": "SQL, DMY"} {
+	for name, want := range map[string]string{"application_name": "my app", "search_path": "a, public", "extra_float_digits": "2", "DateStyle": "SQL, DMY"} {
 		result := conn.ExecParams(t.Context(), "SHOW "+name, nil, nil, nil, nil).Read()
 		require.NoError(t, result.Err)
 		require.Equal(t, want, string(result.Rows[0][0]))
@@ -326,9 +327,22 @@ func TestStartupParametersReachTheEngine(t *testing.T) {
 func TestTheEnginesRefusalIsPassedOn(t *testing.T) {
 	c := Start(t)
 	cfg := pgConfig(t, c, "admin", token(t, c, "admin"))
-	cfg.RuntimeParams = map[string]string{"nonsense": "1"}
+	cfg.RuntimeParams = map[string]string{"datestyle": "nonsense"}
 	_, err := login(t, cfg)
-	requireRefusal(t, err, "42704", `unrecognized configuration parameter "nonsense"`)
+	requireRefusal(t, err, "22023", `invalid value for parameter "DateStyle": "nonsense"`)
+}
+
+func TestStartupParametersThatDSQLDoesNotTakeAreRefused(t *testing.T) {
+	c := Start(t)
+	for name, value := range map[string]string{"statement_timeout": "1000", "options": "-c search_path=app --statement-timeout=1000", "Statement_Timeout": "0"} {
+		cfg := pgConfig(t, c, "admin", token(t, c, "admin"))
+		cfg.RuntimeParams = map[string]string{name: value}
+		_, err := login(t, cfg)
+		var refusal *pgconn.PgError
+		require.ErrorAs(t, err, &refusal, name)
+		require.Equal(t, "0A000", refusal.Code)
+		require.Equal(t, `setting configuration parameter "statement_timeout" not supported`, strings.ToLower(refusal.Message))
+	}
 }
 
 func TestTakeClusterID(t *testing.T) {

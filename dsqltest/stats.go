@@ -11,8 +11,8 @@ type Stats struct {
 	Begins    int // transactions that were begun with BEGIN
 	Commits   int // COMMITs that were carried out
 	Rollbacks int // ROLLBACKs, and COMMITs of failed transactions
-	Conflicts int // COMMITs that met a conflict of ConflictNext or SchemaConflictNext
-	Retries   int // transactions that were begun on a session whose last one met such a conflict
+	Conflicts int // answers of 40001, at COMMIT or at a statement
+	Retries   int // transactions that were begun on a session whose last one met a conflict
 }
 
 // Stats returns the counts so far.

@@ -9,14 +9,12 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Engine is a running PostgreSQL server. Its methods may be called at the same
@@ -83,7 +81,7 @@ func (e *Engine) CreateDatabase(ctx context.Context, name string) error {
 	if e.major >= 15 {
 		sql += " STRATEGY file_copy" // three times faster than the default when nothing is synced
 	}
-	if err := e.exec(ctx, "postgres", sql); err != nil {
+	if err := e.Exec(ctx, "postgres", sql); err != nil {
 		return fmt.Errorf("dsqltest: creating database %q: %w", name, err)
 	}
 	return nil
@@ -92,37 +90,38 @@ func (e *Engine) CreateDatabase(ctx context.Context, name string) error {
 // DropDatabase removes a database and ends the sessions in it. It is no error
 // when there is none of that name.
 func (e *Engine) DropDatabase(ctx context.Context, name string) error {
-	if err := e.exec(ctx, "postgres", "DROP DATABASE IF EXISTS "+quote(name)+" WITH (FORCE)"); err != nil {
+	if err := e.Exec(ctx, "postgres", "DROP DATABASE IF EXISTS "+quote(name)+" WITH (FORCE)"); err != nil {
 		return fmt.Errorf("dsqltest: dropping database %q: %w", name, err)
 	}
 	return nil
 }
 
-// EnsureRole makes a role that can log in and nothing else, unless a role of that
-// name exists. Roles belong to the server, so all databases share them.
-func (e *Engine) EnsureRole(ctx context.Context, name string) error {
-	err := e.exec(ctx, "postgres", "CREATE ROLE "+quote(name)+" LOGIN")
-	var refused *pgconn.PgError
-	if errors.As(err, &refused) && (refused.Code == "42710" || refused.Code == "23505") {
-		return nil // exists, or another session was quicker
-	}
-	if err != nil {
-		return fmt.Errorf("dsqltest: creating role %q: %w", name, err)
-	}
-	return nil
-}
-
-// exec runs a statement as superuser, in a session of its own.
-func (e *Engine) exec(ctx context.Context, database, sql string) error {
-	config := e.admin.Copy()
-	config.Database = database
-	conn, err := pgx.ConnectConfig(ctx, config)
+// Exec runs a statement as superuser, in a session of its own.
+func (e *Engine) Exec(ctx context.Context, database, sql string, args ...any) error {
+	conn, err := e.connect(ctx, database)
 	if err != nil {
 		return err
 	}
 	defer conn.Close(context.Background())
-	_, err = conn.Exec(ctx, sql)
+	_, err = conn.Exec(ctx, sql, args...)
 	return err
+}
+
+// Ask is Exec for a query of one text.
+func (e *Engine) Ask(ctx context.Context, database, sql string, args ...any) (answer string, err error) {
+	conn, err := e.connect(ctx, database)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close(context.Background())
+	err = conn.QueryRow(ctx, sql, args...).Scan(&answer)
+	return answer, err
+}
+
+func (e *Engine) connect(ctx context.Context, database string) (*pgx.Conn, error) {
+	config := e.admin.Copy()
+	config.Database = database
+	return pgx.ConnectConfig(ctx, config)
 }
 
 func quote(name string) string { return pgx.Identifier{name}.Sanitize() }

@@ -125,7 +125,7 @@ func TestStartIsSharedAndDatabasesAreApart(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			if err := first.exec(t.Context(), name, "CREATE TABLE t (i int)"); err != nil {
+			if err := first.Exec(t.Context(), name, "CREATE TABLE t (i int)"); err != nil {
 				t.Error(err)
 			}
 			if err := first.DropDatabase(t.Context(), name); err != nil {
@@ -145,8 +145,6 @@ func TestAdminOwnsItsDatabaseAndIsNoSuperuser(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, e.CreateDatabase(t.Context(), "owned"))
 	t.Cleanup(func() { _ = e.DropDatabase(context.Background(), "owned") })
-	require.NoError(t, e.EnsureRole(t.Context(), "someone else"))
-	require.NoError(t, e.EnsureRole(t.Context(), "someone else"), "a second time is no error")
 
 	config := e.admin.Copy()
 	config.User, config.Database = "admin", "owned"

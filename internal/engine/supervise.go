@@ -100,7 +100,7 @@ func (e *Engine) awaitReady(ctx context.Context, report *os.File) error {
 		}
 		if e.dir != "" && e.ready() {
 			// In template1, so that its copies have the catalog cache that the first session in a database makes.
-			return e.exec(ctx, "template1", "SELECT 1")
+			return e.Exec(ctx, "template1", "SELECT 1")
 		}
 	}
 	log, _ := os.ReadFile(filepath.Join(e.dir, "log"))

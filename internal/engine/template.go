@@ -21,6 +21,8 @@ var (
 	templateScript string
 	//go:embed setup.sql
 	setupSQL string
+	//go:embed dialect.sql
+	dialectSQL string
 	//go:embed postgresql.conf
 	serverConf string
 )
@@ -50,7 +52,7 @@ func newRecipe(in installation) recipe {
 // never taken for a new one.
 func (r recipe) name() string {
 	h := sha256.New()
-	fmt.Fprintf(h, "%q", []any{r.postgres, r.build, r.initdbArgs, r.conf, setupSQL, templateScript})
+	fmt.Fprintf(h, "%q", []any{r.postgres, r.build, r.initdbArgs, r.conf, setupSQL, dialectSQL, templateScript})
 	return fmt.Sprintf("%s-%.6x", r.version, h.Sum(nil))
 }
 
@@ -84,7 +86,7 @@ func (r recipe) templateIn(ctx context.Context, acc account, cache *os.File) (st
 
 	args := append([]string{cache.Name(), final, r.postgres, r.initdb, r.conf}, r.initdbArgs...)
 	script := acc.shell(ctx, templateScript, args...)
-	script.Stdin = strings.NewReader(setupSQL)
+	script.Stdin = strings.NewReader(setupSQL + dialectSQL)
 	var log strings.Builder
 	script.Stderr = &log
 	made, err := script.Output()

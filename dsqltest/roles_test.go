@@ -1,0 +1,103 @@
+package dsqltest
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-dsql/dsql"
+)
+
+// refusedAs is what a login as a role is refused for.
+func refusedAs(t *testing.T, c *Cluster, role string) string {
+	t.Helper()
+	_, err := dsql.Connect(t.Context(), c.Endpoint(), c.Region(), append(c.Options(), dsql.WithUser(role))...)
+	require.True(t, dsql.IsAccessDenied(err), "%v", err)
+	refusal, ok := c.LastRefusal()
+	require.True(t, ok)
+	require.Equal(t, "28000", refusal.Code)
+	require.Empty(t, refusal.Hint)
+	return refusal.Reason
+}
+
+func TestARoleConnectsOnlyWhileItsPrincipalIsGranted(t *testing.T) {
+	t.Parallel()
+	c := Start(t)
+	admin := connect(t, c)
+	require.Contains(t, refusedAs(t, c, "app"), `"app" does not exist`)
+	apply(t, admin, "CREATE ROLE app")
+	require.Contains(t, refusedAs(t, c, "app"), "may not log in")
+	_, err := admin.Exec(t.Context(), "AWS IAM GRANT app TO '"+c.Principal()+"'")
+	requireError(t, err, "22023", "role app must have the LOGIN attribute")
+	apply(t, admin, "ALTER ROLE app WITH LOGIN")
+	require.Contains(t, refusedAs(t, c, "app"), "is not granted to "+c.Principal())
+	apply(t, admin, "AWS IAM GRANT app TO 'arn:aws:iam::123456789012:role/another'")
+	require.Contains(t, refusedAs(t, c, "app"), "is not granted to "+c.Principal())
+	apply(t, admin, "AWS IAM GRANT app TO '"+c.Principal()+"'")
+
+	app := connect(t, c, dsql.WithUser("app"))
+	var user string
+	require.NoError(t, app.QueryRow(t.Context(), "SELECT current_user").Scan(&user))
+	require.Equal(t, "app", user)
+
+	apply(t, admin, "AWS IAM REVOKE app FROM '"+c.Principal()+"'")
+	require.Contains(t, refusedAs(t, c, "app"), "is not granted to")
+	apply(t, admin, "AWS IAM REVOKE app FROM 'arn:aws:iam::123456789012:role/another'", "DROP ROLE app")
+	require.Contains(t, refusedAs(t, c, "app"), `"app" does not exist`)
+	require.NoError(t, app.Close(t.Context()))
+}
+
+func TestARoleWorksInItsSchemaAndNotInPublic(t *testing.T) {
+	t.Parallel()
+	c := Start(t, WithRole("worker"))
+	admin := connect(t, c)
+	apply(t, admin, "CREATE TABLE secret (id int)", "CREATE SCHEMA own", "GRANT USAGE, CREATE ON SCHEMA own TO worker")
+	worker := connect(t, c, dsql.WithUser("worker"), dsql.WithRuntimeParam("search_path", "own"))
+	apply(t, worker, "CREATE TABLE t (id int PRIMARY KEY)", "INSERT INTO t VALUES (1)", "CREATE INDEX ASYNC ON t (id)")
+	for sql, message := range map[string]string{
+		"CREATE TABLE public.t (id int)":                             "permission denied for schema public",
+		"SELECT * FROM public.secret":                                "permission denied for table secret",
+		"CREATE ROLE another WITH LOGIN":                             "permission denied to create role",
+		"DROP ROLE worker":                                           "permission denied to drop role",
+		"AWS IAM GRANT worker TO 'arn:aws:iam::123456789012:role/x'": "permission denied to grant IAM trust with role worker",
+	} {
+		_, err := worker.Exec(t.Context(), sql)
+		requireError(t, err, "42501", message)
+	}
+	_, err := worker.Exec(t.Context(), "SET ROLE admin")
+	require.ErrorContains(t, err, "0A000")
+	apply(t, worker, "BEGIN")
+	_, err = worker.Exec(t.Context(), "SET LOCAL role admin")
+	require.ErrorContains(t, err, "42501")
+	apply(t, worker, "ROLLBACK")
+	_, err = admin.Exec(t.Context(), "GRANT admin TO worker")
+	require.ErrorContains(t, err, "0A000")
+
+	_, err = admin.Exec(t.Context(), "DROP ROLE worker")
+	requireConflictOr(t, err, "2BP01", `role "worker" cannot be dropped because some objects depend on it`)
+	_, err = admin.Exec(t.Context(), "DROP ROLE worker")
+	requireError(t, err, "2BP01", `role "worker" cannot be dropped because some objects depend on it`)
+}
+
+// requireConflictOr is for the first statement after another session's DDL.
+func requireConflictOr(t *testing.T, err error, code, message string) {
+	t.Helper()
+	if dsql.ConflictKind(err) != dsql.SchemaConflict {
+		requireError(t, err, code, message)
+	}
+}
+
+func TestRolesOfOneNameInTwoClustersAreTwo(t *testing.T) {
+	t.Parallel()
+	a, b := Start(t), Start(t)
+	for _, c := range []*Cluster{a, b} {
+		admin := connect(t, c)
+		apply(t, admin, "CREATE ROLE same WITH LOGIN", "AWS IAM GRANT same TO '"+c.Principal()+"'")
+		_, err := admin.Exec(t.Context(), "CREATE ROLE same WITH LOGIN")
+		requireError(t, err, "42710", `role "same" already exists`)
+	}
+	admin := connect(t, a)
+	apply(t, admin, "AWS IAM REVOKE same FROM '"+a.Principal()+"'", "DROP ROLE same")
+	require.Contains(t, refusedAs(t, a, "same"), "does not exist")
+	connect(t, b, dsql.WithUser("same"))
+}

@@ -1,0 +1,48 @@
+package dsqltest
+
+import (
+	"testing"
+	"testing/fstest"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestSchemaAppliesFilesInOrderAndWaitsForIndexes(t *testing.T) {
+	c := Start(t)
+	Schema(t, c, fstest.MapFS{
+		"002_index.sql":    {Data: []byte("CREATE INDEX ASYNC city_name ON city (name);")},
+		"001_tables.sql":   {Data: []byte("-- a comment; with a semicolon\nCREATE TABLE city (id int PRIMARY KEY, name text);\nINSERT INTO city VALUES (1, 'a;b');\n")},
+		"notes.txt":        {Data: []byte("no SQL")},
+		"below/003_no.sql": {Data: []byte("no SQL")},
+	})
+	conn := connect(t, c)
+	var name, status string
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT name FROM city").Scan(&name))
+	require.Equal(t, "a;b", name)
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT status FROM sys.jobs").Scan(&status))
+	require.Equal(t, "completed", status)
+}
+
+func TestSchemaIsTriedAgainAfterAConflict(t *testing.T) {
+	c := Start(t)
+	other := connect(t, c)
+	apply(t, other, "CREATE TABLE t (id int PRIMARY KEY)", "BEGIN", "INSERT INTO t VALUES (1)")
+	done := make(chan error, 1)
+	go func() {
+		done <- c.applySchema(t.Context(), fstest.MapFS{"1.sql": {Data: []byte("INSERT INTO t VALUES (1)")}})
+	}()
+	require.Eventually(t, func() bool { return c.Stats().Conflicts > 0 }, testWait, tick)
+	apply(t, other, "ROLLBACK")
+	require.NoError(t, <-done)
+}
+
+func TestSchemaNamesTheFileAndTheStatementThatFails(t *testing.T) {
+	c := Start(t)
+	for text, want := range map[string]string{
+		"CREATE TABLE t (id int); CREATE INDEX ON t (id)":                                                         "1.sql: CREATE INDEX ON t (id): ERROR: unsupported mode. please use CREATE INDEX ASYNC.",
+		"CREATE TABLE twice (id int); INSERT INTO twice VALUES (1), (1); CREATE UNIQUE INDEX ASYNC ON twice (id)": "dsqltest: an index could not be built: Found duplicate key while validating index for UCVs",
+	} {
+		require.ErrorContains(t, c.applySchema(t.Context(), fstest.MapFS{"1.sql": {Data: []byte(text)}}), want)
+	}
+	require.ErrorContains(t, c.applySchema(t.Context(), fstest.MapFS{}), "dsqltest: the schema has no files *.sql")
+}

@@ -1,0 +1,1 @@
+CREATE UNIQUE INDEX ASYNC city_name ON city (name);

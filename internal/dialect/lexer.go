@@ -1,0 +1,267 @@
+package dialect
+
+import (
+	"slices"
+	"strings"
+)
+
+// kind is what a token is.
+type kind int
+
+const (
+	word      kind = iota // a keyword or a name without quotes, in lower case
+	quoted                // a name in double quotes, which are off
+	literal               // a string constant, its quotes off
+	number                // a numeric constant
+	parameter             // $1
+	symbol                // one character of an operator or of punctuation
+)
+
+// token is a word of SQL, and where it stands.
+type token struct {
+	kind       kind
+	text       string
+	start, end int
+	depth      int // of parentheses; those of a pair have the depth outside
+}
+
+func (t token) is(text string) bool { return (t.kind == word || t.kind == symbol) && t.text == text }
+
+func (t token) isName() bool { return t.kind == word || t.kind == quoted }
+
+// scan takes SQL apart by PostgreSQL's lexical rules, without its space and comments:
+// https://www.postgresql.org/docs/current/sql-syntax-lexical.html
+func scan(sql string) []token {
+	var ts []token
+	depth := 0
+	for at := 0; at < len(sql); {
+		if next := skipSpace(sql, at); next > at {
+			at = next
+			continue
+		}
+		t := next(sql, at)
+		if t.is(")") && depth > 0 {
+			depth--
+		}
+		t.depth = depth
+		if t.is("(") {
+			depth++
+		}
+		ts = append(ts, t)
+		at = t.end
+	}
+	return ts
+}
+
+// skipSpace is where the space or the comment at at ends.
+func skipSpace(sql string, at int) int {
+	switch {
+	case strings.IndexByte(" \t\r\n\f\v", sql[at]) >= 0:
+		return at + 1
+	case strings.HasPrefix(sql[at:], "--"):
+		return endOf(sql, at, "\n")
+	case strings.HasPrefix(sql[at:], "/*"):
+		return skipComment(sql, at)
+	}
+	return at
+}
+
+// skipComment is where the block comment at at ends; others nest in it.
+func skipComment(sql string, at int) int {
+	depth := 0
+	for at < len(sql) {
+		switch {
+		case strings.HasPrefix(sql[at:], "/*"):
+			depth++
+			at += 2
+		case strings.HasPrefix(sql[at:], "*/"):
+			depth--
+			at += 2
+			if depth == 0 {
+				return at
+			}
+		default:
+			at++
+		}
+	}
+	return at
+}
+
+// endOf is past the next mark, or the end.
+func endOf(sql string, at int, mark string) int {
+	if i := strings.Index(sql[at:], mark); i >= 0 {
+		return at + i + len(mark)
+	}
+	return len(sql)
+}
+
+// next is the token at at, where no space is.
+func next(sql string, at int) token {
+	c := sql[at]
+	switch {
+	case c == '\'':
+		return quotedToken(sql, at, at+1, literal, false)
+	case (c == 'e' || c == 'E') && at+1 < len(sql) && sql[at+1] == '\'':
+		return quotedToken(sql, at, at+2, literal, true)
+	case c == '"':
+		return quotedToken(sql, at, at+1, quoted, false)
+	case isLetter(c):
+		end := at + 1
+		for end < len(sql) && (isLetter(sql[end]) || isDigit(sql[end]) || sql[end] == '$') {
+			end++
+		}
+		return token{kind: word, text: strings.ToLower(sql[at:end]), start: at, end: end}
+	case isDigit(c), c == '.' && at+1 < len(sql) && isDigit(sql[at+1]):
+		end := at + 1
+		for end < len(sql) && (isLetter(sql[end]) || isDigit(sql[end]) || sql[end] == '.') {
+			end++
+		}
+		return token{kind: number, text: sql[at:end], start: at, end: end}
+	case c == '$':
+		return dollarToken(sql, at)
+	}
+	return token{kind: symbol, text: sql[at : at+1], start: at, end: at + 1}
+}
+
+// quotedToken reads to the closing quote, which is the character before from and
+// stands for itself when doubled.
+func quotedToken(sql string, start, from int, k kind, backslashes bool) token {
+	quote := sql[from-1]
+	var text strings.Builder
+	for at := from; at < len(sql); at++ {
+		c := sql[at]
+		switch {
+		case backslashes && c == '\\' && at+1 < len(sql):
+			at++
+			text.WriteByte(sql[at])
+		case c != quote:
+			text.WriteByte(c)
+		case at+1 < len(sql) && sql[at+1] == quote:
+			at++
+			text.WriteByte(c)
+		default:
+			return token{kind: k, text: text.String(), start: start, end: at + 1}
+		}
+	}
+	return token{kind: k, text: text.String(), start: start, end: len(sql)}
+}
+
+// dollarToken is a parameter, a string in dollar quotes, or a lone dollar.
+func dollarToken(sql string, at int) token {
+	end := at + 1
+	if end < len(sql) && isDigit(sql[end]) {
+		for end < len(sql) && isDigit(sql[end]) {
+			end++
+		}
+		return token{kind: parameter, text: sql[at:end], start: at, end: end}
+	}
+	for end < len(sql) && (isLetter(sql[end]) || isDigit(sql[end])) {
+		end++
+	}
+	if end == len(sql) || sql[end] != '$' {
+		return token{kind: symbol, text: "$", start: at, end: at + 1}
+	}
+	mark := sql[at : end+1]
+	end = endOf(sql, at+len(mark), mark)
+	return token{kind: literal, text: strings.TrimSuffix(sql[at+len(mark):end], mark), start: at, end: end}
+}
+
+func isDigit(c byte) bool { return '0' <= c && c <= '9' }
+
+func isLetter(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_' || c >= 0x80
+}
+
+// split cuts tokens at the semicolons between statements, of which empty ones are
+// dropped.
+func split(ts []token) [][]token {
+	var statements [][]token
+	start, body := 0, 0
+	for i, t := range ts {
+		switch {
+		case t.is("begin") && i > start && isRoutine(ts[start:i]), t.is("case") && body > 0:
+			body++ // BEGIN ATOMIC … END, the body of a function
+		case t.is("end") && body > 0:
+			body--
+		case t.is(";") && t.depth == 0 && body == 0:
+			if i > start {
+				statements = append(statements, ts[start:i])
+			}
+			start = i + 1
+		}
+	}
+	if start < len(ts) {
+		statements = append(statements, ts[start:])
+	}
+	return statements
+}
+
+func isRoutine(ts []token) bool {
+	_, ok := match(ts, "create or? replace? function|procedure")
+	return ok
+}
+
+// match reports whether ts begin with the words of a pattern, and gives what
+// follows them. In a pattern a|b is either word, and a? may be missing.
+func match(ts []token, pattern string) (rest []token, ok bool) {
+	for field := range strings.FieldsSeq(pattern) {
+		words, optional := strings.CutSuffix(field, "?")
+		if len(ts) > 0 && ts[0].kind == word && slices.Contains(strings.Split(words, "|"), ts[0].text) {
+			ts = ts[1:]
+		} else if !optional {
+			return nil, false
+		}
+	}
+	return ts, true
+}
+
+// find is where the words of a pattern begin for the first time at a depth, or -1.
+func find(ts []token, depth int, pattern string) int {
+	for i, t := range ts {
+		if t.depth != depth || t.kind != word {
+			continue
+		}
+		if _, ok := match(ts[i:], pattern); ok {
+			return i
+		}
+	}
+	return -1
+}
+
+// name takes a name off the front, which may have a schema before it.
+func name(ts []token) (n string, rest []token) {
+	for len(ts) > 0 && ts[0].isName() {
+		n, ts = ts[0].text, ts[1:]
+		if len(ts) == 0 || !ts[0].is(".") {
+			break
+		}
+		ts = ts[1:]
+	}
+	return n, ts
+}
+
+// list cuts tokens at the commas of a depth.
+func list(ts []token, depth int) [][]token {
+	var items [][]token
+	start := 0
+	for i, t := range ts {
+		if t.is(",") && t.depth == depth {
+			items = append(items, ts[start:i])
+			start = i + 1
+		}
+	}
+	return append(items, ts[start:])
+}
+
+// inside is what the parentheses at the front hold.
+func inside(ts []token) []token {
+	if len(ts) == 0 || !ts[0].is("(") {
+		return nil
+	}
+	for i, t := range ts[1:] {
+		if t.is(")") && t.depth == ts[0].depth {
+			return ts[1 : i+1]
+		}
+	}
+	return ts[1:]
+}

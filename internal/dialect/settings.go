@@ -1,0 +1,132 @@
+package dialect
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Settings are the parameters that a session may set:
+// https://docs.aws.amazon.com/aurora-dsql/latest/userguide/accessing.html
+var Settings = []string{
+	"application_name", "client_encoding", "datestyle", "disable_sync_create_index", "dsql.enable_batched_nestloop",
+	"enable_bitmapscan", "enable_hashjoin", "enable_indexonlyscan", "enable_indexscan", "enable_material",
+	"enable_mergejoin", "enable_nestloop", "enable_seqscan", "extra_float_digits", "intervalstyle",
+	"search_path", "timezone",
+}
+
+// RefuseSetting is the message of why a parameter may not be set, or empty.
+func RefuseSetting(name string) string {
+	if slices.Contains(Settings, strings.ToLower(name)) {
+		return ""
+	}
+	return fmt.Sprintf("setting configuration parameter %q not supported", name)
+}
+
+var settingRules = []Rule{
+	special("SET TRANSACTION with another isolation level", "Unsupported isolation level: SERIALIZABLE", Recorded, "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", refuseSet),
+	special("SET TRANSACTION", `setting configuration parameter "TRANSACTION" not supported`, Recorded, "SET TRANSACTION READ ONLY", refuseSet),
+	special("SET of default_transaction_isolation", `setting configuration parameter "default_transaction_isolation" not supported`, Recorded, "SET default_transaction_isolation = 'serializable'", refuseSet),
+	special("SET of statement_timeout and others", `setting configuration parameter "statement_timeout" not supported`, Observed, "SET statement_timeout = 1000", refuseSet),
+	special("SET ROLE outside of SET LOCAL", `setting configuration parameter "role" not supported`, Guessed, "SET ROLE app", refuseSet),
+	begins("SHOW lc_collate", "show lc_collate", `unrecognized configuration parameter "lc_collate"`, Recorded, "SHOW lc_collate").withCode("42704", ""),
+	special("set_config", `setting configuration parameter "search_path" not supported`, Observed, "SELECT set_config('search_path', 'app', false)", refuseSetConfig),
+}
+
+// spelled are parameters that SET has words of its own for, as DSQL prints their
+// names. SET CONSTRAINTS sets none.
+var spelled = []struct{ words, name string }{
+	{"transaction", "TRANSACTION"},
+	{"session characteristics", "SESSION CHARACTERISTICS"},
+	{"session authorization", "session_authorization"},
+	{"time zone", "timezone"},
+	{"names", "client_encoding"},
+	{"schema", "search_path"},
+	{"xml option", "xmloption"},
+	{"constraints", ""},
+}
+
+// setting is the parameter that SET sets, and what follows it. It is empty for what
+// is not a SET of a parameter.
+func setting(ts []token) (name string, local bool, rest []token) {
+	rest, ok := match(ts, "set")
+	if !ok {
+		return "", false, nil
+	}
+	if after, ok := match(rest, "local"); ok {
+		local, rest = true, after
+	} else if after, ok := match(rest, "session"); ok && !followedBy(after, "authorization", "characteristics") {
+		rest = after
+	}
+	for _, s := range spelled {
+		if after, ok := match(rest, s.words); ok {
+			return s.name, local, after
+		}
+	}
+	for i, t := range rest {
+		if i > 0 && !t.is(".") && !rest[i-1].is(".") { // = or TO, or the value of SET ROLE
+			return name, local, rest[i:]
+		}
+		name += t.text
+	}
+	return name, local, nil
+}
+
+func followedBy(ts []token, words ...string) bool {
+	return len(ts) > 0 && ts[0].kind == word && slices.Contains(words, ts[0].text)
+}
+
+func refuseSet(ts []token) string {
+	name, local, rest := setting(ts)
+	if name == "" || name == "role" && local {
+		return ""
+	}
+	if name == strings.ToUpper(name) { // TRANSACTION
+		if message := refuseIsolation(rest); message != "" {
+			return message
+		}
+	}
+	return RefuseSetting(name)
+}
+
+// refuseIsolation is for the modes of a transaction.
+func refuseIsolation(ts []token) string {
+	i := find(ts, 0, "isolation level")
+	if i < 0 {
+		return ""
+	}
+	level := ts[i+2:]
+	if len(level) == 0 || has(level, "repeatable read") {
+		return ""
+	}
+	name := level[0].text
+	if name == "read" && len(level) > 1 {
+		name += " " + level[1].text
+	}
+	return "Unsupported isolation level: " + strings.ToUpper(name)
+}
+
+// refuseSetConfig prints the parameter, if it is a constant.
+func refuseSetConfig(ts []token) string {
+	for i := range ts {
+		if !ts[i].is("set_config") || i+2 >= len(ts) || !ts[i+1].is("(") {
+			continue
+		}
+		name := "set_config"
+		if ts[i+2].kind == literal {
+			name = ts[i+2].text
+		}
+		return fmt.Sprintf("setting configuration parameter %q not supported", name)
+	}
+	return ""
+}
+
+// rewriteSetting gives a parameter that only DSQL has a name that PostgreSQL takes.
+func (s source) rewriteSetting(st *Statement) {
+	for i, t := range s.ts {
+		if st.Kind == Setting && i > 0 && t.is("disable_sync_create_index") {
+			st.SQL = s.sql[s.ts[0].start:t.start] + "dsql." + s.sql[t.start:s.ts[len(s.ts)-1].end]
+			return
+		}
+	}
+}

@@ -1,0 +1,208 @@
+// Package dialect knows the SQL of Aurora DSQL: what a statement does, whether
+// DSQL refuses it and in which words, and what PostgreSQL is to run in its place
+// where DSQL's SQL is not PostgreSQL's.
+//
+// It reads statements by their tokens, not by a grammar: what is not SQL at all is
+// left for PostgreSQL to say.
+package dialect
+
+import (
+	"fmt"
+	"strings"
+)
+
+// ServerVersion is what server_version is at DSQL.
+const ServerVersion = "16.15"
+
+// Kind is what a statement does.
+type Kind int
+
+// Kinds of statements.
+const (
+	Empty    Kind = iota // nothing but space and comments
+	Begin                // BEGIN, START TRANSACTION
+	Commit               // COMMIT, END
+	Rollback             // ROLLBACK, ABORT
+	Setting              // SET, SHOW, RESET and the like
+	Read                 // SELECT and all that is none of the others
+	Lock                 // SELECT … FOR UPDATE or FOR KEY SHARE
+	Write                // INSERT, UPDATE, DELETE
+	Copy                 // COPY … FROM
+	Analyze              // ANALYZE
+	DDL                  // CREATE, ALTER, DROP, GRANT, REVOKE and the like
+)
+
+// Statement is one statement of DSQL's SQL.
+type Statement struct {
+	Kind    Kind
+	SQL     string // what PostgreSQL is to run
+	Tag     string // what the client is told was done, if not what PostgreSQL says
+	Refusal *Refusal
+	Verb    string // INSERT, UPDATE or DELETE of a Write
+	// Instead tells what a Write or a Lock would answer, and changes and locks
+	// nothing: a Write's number of rows, a Lock's rows. It takes the same parameters.
+	// It is empty where that cannot be told, such as with RETURNING.
+	Instead string
+}
+
+// Refusal is the error that DSQL answers a statement with.
+type Refusal struct {
+	Code    string // SQLSTATE
+	Message string
+	Hint    string
+}
+
+// Parse takes a string of statements apart. It has one Statement at least.
+func Parse(sql string) []Statement {
+	parts := split(scan(sql))
+	switch len(parts) {
+	case 0:
+		return []Statement{{Kind: Empty, SQL: sql}}
+	case 1:
+		return []Statement{parse(source{sql, parts[0]}, sql)}
+	}
+	statements := make([]Statement, len(parts))
+	for i, ts := range parts {
+		s := source{sql, ts}
+		statements[i] = parse(s, s.text(ts))
+	}
+	return statements
+}
+
+// Split cuts a string at the semicolons between its statements.
+func Split(sql string) []string {
+	var statements []string
+	for _, ts := range split(scan(sql)) {
+		statements = append(statements, source{sql, ts}.text(ts))
+	}
+	return statements
+}
+
+// source is one statement of a text.
+type source struct {
+	sql string
+	ts  []token
+}
+
+// text is the text that tokens stand for, with all that is between them.
+func (s source) text(ts []token) string {
+	if len(ts) == 0 {
+		return ""
+	}
+	return s.sql[ts[0].start:ts[len(ts)-1].end]
+}
+
+// without is the statement without some of its tokens, which stand together.
+func (s source) without(cut []token) string {
+	first, last := s.ts[0], s.ts[len(s.ts)-1]
+	return s.sql[first.start:cut[0].start] + s.sql[cut[len(cut)-1].end:last.end]
+}
+
+func parse(s source, sql string) Statement {
+	st := Statement{Kind: s.kind(), SQL: sql}
+	if st.Refusal = refusal(s.ts); st.Refusal != nil {
+		return st
+	}
+	switch st.Kind {
+	case Write:
+		st.Verb, st.Instead = s.count()
+	case Lock:
+		st.Instead = s.unlocked()
+	default:
+		s.rewrite(&st)
+	}
+	return st
+}
+
+// kinds are told by a statement's first word.
+var kinds = map[string]Kind{
+	"begin": Begin, "start": Begin,
+	"commit": Commit, "end": Commit,
+	"rollback": Rollback, "abort": Rollback,
+	"set": Setting, "show": Setting, "reset": Setting, "discard": Setting, "deallocate": Setting,
+	"insert": Write, "update": Write, "delete": Write, "merge": Write,
+	"analyze": Analyze, "analyse": Analyze,
+	"create": DDL, "alter": DDL, "drop": DDL, "grant": DDL, "revoke": DDL, "comment": DDL,
+	"reassign": DDL, "aws": DDL, "refresh": DDL, "reindex": DDL, "security": DDL, "import": DDL,
+}
+
+func (s source) kind() Kind {
+	first := s.ts[0]
+	if first.kind != word {
+		return s.selectKind() // such as a parenthesis
+	}
+	switch first.text {
+	case "with":
+		return s.withKind()
+	case "copy":
+		if find(s.ts, 0, "from") > 0 {
+			return Copy
+		}
+		return Read
+	case "select", "values", "table":
+		return s.selectKind()
+	}
+	if k, ok := kinds[first.text]; ok {
+		return k
+	}
+	return Read
+}
+
+func (s source) selectKind() Kind {
+	if start, _ := s.lockingClause(); start >= 0 {
+		return Lock
+	}
+	return Read
+}
+
+// withKind is the kind of a statement that begins with WITH.
+func (s source) withKind() Kind {
+	if i := find(s.ts, 0, "select|insert|update|delete|merge|values|table"); i >= 0 {
+		if k, ok := kinds[s.ts[i].text]; ok {
+			return k
+		}
+	}
+	if s.writesInWith() {
+		return Write
+	}
+	return s.selectKind()
+}
+
+// writesInWith reports whether a WITH clause changes data.
+func (s source) writesInWith() bool {
+	for i, t := range s.ts[1:] {
+		if t.depth > 0 && s.ts[i].is("(") && (t.is("insert") || t.is("update") || t.is("delete")) {
+			return true
+		}
+	}
+	return false
+}
+
+// rewrite puts PostgreSQL's SQL in the place of DSQL's own.
+func (s source) rewrite(st *Statement) {
+	if rest, ok := match(s.ts, "create unique? index async"); ok {
+		async := s.ts[len(s.ts)-len(rest)-1:]
+		st.SQL = fmt.Sprintf("SELECT sys.build_index(%s) AS job_id", quote(s.without(async[:1])))
+		st.Tag = "CREATE INDEX"
+		return
+	}
+	if rest, ok := match(s.ts, "alter table async"); ok {
+		async := s.ts[len(s.ts)-len(rest)-1:]
+		st.SQL = fmt.Sprintf("SELECT sys.validate_constraint(%s) AS job_id", quote(s.without(async[:1])))
+		st.Tag = "ALTER TABLE"
+		return
+	}
+	if _, ok := match(s.ts, "show server_version"); ok {
+		st.SQL, st.Tag = fmt.Sprintf("SELECT '%s' AS server_version", ServerVersion), "SHOW"
+		return
+	}
+	if _, ok := match(s.ts, "show server_version_num"); ok {
+		st.SQL, st.Tag = "SELECT '160015' AS server_version_num", "SHOW"
+		return
+	}
+	s.rewriteSetting(st)
+	s.rewriteRole(st)
+}
+
+// quote makes a string constant.
+func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }

@@ -1,0 +1,398 @@
+-- What makes PostgreSQL more like DSQL, as far as it can do that by itself. Runs in
+-- template1 after setup.sql. A statement ends with a semicolon and an empty line.
+
+CREATE SCHEMA sys;
+
+GRANT USAGE ON SCHEMA sys TO PUBLIC;
+
+-- The engine's own, under other names: those of pg_catalog are about to change.
+CREATE FUNCTION sys.engine_database() RETURNS name LANGUAGE internal STABLE STRICT AS 'current_database';
+
+CREATE FUNCTION sys.engine_setting(text) RETURNS text LANGUAGE internal STABLE STRICT AS 'show_config_by_name';
+
+CREATE FUNCTION sys.engine_setting(text, boolean) RETURNS text LANGUAGE internal STABLE STRICT AS 'show_config_by_name_missing_ok';
+
+CREATE OR REPLACE FUNCTION pg_catalog.version() RETURNS text LANGUAGE sql STABLE STRICT PARALLEL SAFE
+AS $$SELECT 'PostgreSQL 16'$$;
+
+CREATE OR REPLACE FUNCTION pg_catalog.current_database() RETURNS name LANGUAGE sql STABLE STRICT PARALLEL SAFE
+AS $$SELECT 'postgres'::pg_catalog.name$$;
+
+-- Not strict, as the planner would not put it in place: PostgreSQL runs its own by number.
+CREATE OR REPLACE FUNCTION pg_catalog.current_setting(text) RETURNS text LANGUAGE sql STABLE
+AS $$SELECT CASE pg_catalog.lower($1) WHEN 'server_version' THEN '16.15' WHEN 'server_version_num' THEN '160015' ELSE sys.engine_setting($1) END$$;
+
+CREATE OR REPLACE FUNCTION pg_catalog.current_setting(text, boolean) RETURNS text LANGUAGE sql STABLE
+AS $$SELECT CASE pg_catalog.lower($1) WHEN 'server_version' THEN '16.15' WHEN 'server_version_num' THEN '160015' ELSE sys.engine_setting($1, $2) END$$;
+
+CREATE FUNCTION sys.dsql_major_version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 1';
+
+-- DSQL has no text search configurations.
+DELETE FROM pg_catalog.pg_ts_config WHERE cfgname = 'english';
+
+-- Jobs. A job is done here when its statement is; the view shows it as submitted
+-- for a tenth of a second.
+CREATE TABLE sys.job (
+	job_id text PRIMARY KEY,
+	details text, -- why it failed
+	job_type text NOT NULL,
+	object_id oid,
+	object_name text,
+	start_time timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+);
+
+CREATE VIEW sys.jobs AS
+SELECT job_id,
+	CASE WHEN NOT done THEN 'submitted' WHEN details IS NULL THEN 'completed' ELSE 'failed' END AS status,
+	CASE WHEN done THEN details END AS details,
+	job_type,
+	1259::oid AS class_id,
+	object_id,
+	CASE WHEN NOT done OR EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = object_id) THEN object_name END AS object_name,
+	start_time,
+	CASE WHEN done THEN start_time + interval '100 milliseconds' END AS update_time
+FROM (SELECT *, pg_catalog.clock_timestamp() > start_time + interval '100 milliseconds' AS done FROM sys.job) AS job
+WHERE start_time > pg_catalog.clock_timestamp() - interval '30 minutes';
+
+GRANT SELECT ON sys.jobs TO PUBLIC;
+
+-- A job's ID is a UUID in base 32, in lower case and without padding.
+CREATE FUNCTION sys.add_job(kind text, object oid, object_name text, failure text DEFAULT NULL) RETURNS text
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog AS $$
+	INSERT INTO sys.job (job_id, details, job_type, object_id, object_name)
+	SELECT string_agg(substr('abcdefghijklmnopqrstuvwxyz234567', 1 + substring(bits FROM 1 + 5 * i FOR 5)::bit(5)::int, 1), '' ORDER BY i),
+		failure, kind, object, object_name
+	FROM generate_series(0, 25) AS i,
+		(SELECT ('x' || replace(gen_random_uuid()::text, '-', ''))::bit(128) || B'00' AS bits) AS id
+	RETURNING job_id
+$$;
+
+-- What CREATE INDEX ASYNC runs. A unique index that cannot be is not left behind.
+CREATE FUNCTION sys.build_index(command text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	made oid;
+	failure text;
+BEGIN
+	PERFORM pg_catalog.set_config('dsqltest.index', '', true);
+	BEGIN
+		EXECUTE command;
+	EXCEPTION WHEN unique_violation THEN
+		failure := 'Found duplicate key while validating index for UCVs';
+	END;
+	made := nullif(pg_catalog.current_setting('dsqltest.index', true), '')::oid;
+	RETURN sys.add_job('INDEX_BUILD', made, (SELECT n.nspname || '.' || c.relname FROM pg_catalog.pg_class c
+		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = made), failure);
+END
+$$;
+
+CREATE FUNCTION sys.validate_constraint(command text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE command;
+	RETURN sys.add_job('VALIDATE_CONSTRAINT', NULL, NULL);
+END
+$$;
+
+CREATE PROCEDURE sys.wait_for_job(job text, INOUT done boolean DEFAULT NULL)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+BEGIN
+	IF job !~ '^[a-z2-7]{26}$' THEN
+		RAISE 'Unable to convert text to UUID' USING ERRCODE = '22P02';
+	END IF;
+	WHILE EXISTS (SELECT FROM sys.jobs WHERE job_id = job AND status = 'submitted') LOOP
+		PERFORM pg_sleep(0.005);
+	END LOOP;
+	done := EXISTS (SELECT FROM sys.jobs WHERE job_id = job AND status = 'completed');
+END
+$$;
+
+-- Roles. PostgreSQL's belong to all clusters of the process, so a cluster has a list
+-- of those that are its own.
+CREATE TABLE sys.roles (name text PRIMARY KEY, login boolean NOT NULL);
+
+CREATE TABLE sys.iam_mapping (role text REFERENCES sys.roles, arn text, iam_oid oid, PRIMARY KEY (role, arn));
+
+CREATE SEQUENCE sys.iam_oid START 26398 CACHE 1;
+
+CREATE VIEW sys.iam_pg_role_mappings AS
+SELECT m.iam_oid, m.arn, r.oid AS pg_role_oid, m.role AS pg_role_name,
+	a.oid AS grantor_pg_role_oid, a.rolname::text AS grantor_pg_role_name
+FROM sys.iam_mapping m
+JOIN pg_catalog.pg_roles r ON r.rolname = m.role
+JOIN pg_catalog.pg_roles a ON a.rolname = 'admin';
+
+GRANT SELECT ON sys.iam_pg_role_mappings TO PUBLIC;
+
+CREATE FUNCTION sys.is_admin() RETURNS boolean LANGUAGE sql STABLE AS $$
+	SELECT session_user IN ('admin', 'dsqltest')
+$$;
+
+CREATE PROCEDURE sys.create_role(who text, may_log_in boolean)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+BEGIN
+	IF NOT sys.is_admin() THEN
+		RAISE 'permission denied to create role' USING ERRCODE = '42501';
+	ELSIF who LIKE 'pg\_%' THEN
+		RAISE 'role name "%" is reserved', who USING ERRCODE = '42939';
+	ELSIF who IN ('admin', 'postgres', 'dsqltest') OR EXISTS (SELECT FROM sys.roles WHERE name = who) THEN
+		RAISE 'role "%" already exists', who USING ERRCODE = '42710';
+	END IF;
+	BEGIN
+		EXECUTE format('CREATE ROLE %I LOGIN', who);
+		IF sys.engine_setting('server_version_num')::int >= 160000 THEN -- before, CREATEROLE was enough
+			EXECUTE format('GRANT %I TO admin WITH ADMIN TRUE, INHERIT FALSE, SET FALSE', who);
+		END IF;
+	EXCEPTION WHEN duplicate_object OR unique_violation THEN -- another cluster has one of that name
+	END;
+	INSERT INTO sys.roles VALUES (who, may_log_in);
+END
+$$;
+
+CREATE PROCEDURE sys.alter_role(who text, may_log_in boolean)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+BEGIN
+	IF NOT sys.is_admin() THEN
+		RAISE 'permission denied to alter role' USING ERRCODE = '42501';
+	END IF;
+	UPDATE sys.roles SET login = may_log_in WHERE name = who;
+	IF NOT FOUND THEN
+		RAISE 'role "%" does not exist', who USING ERRCODE = '42704';
+	END IF;
+END
+$$;
+
+CREATE PROCEDURE sys.drop_roles(if_exists boolean, VARIADIC roles text[])
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+DECLARE
+	who text;
+BEGIN
+	IF NOT sys.is_admin() THEN
+		RAISE 'permission denied to drop role' USING ERRCODE = '42501';
+	END IF;
+	FOREACH who IN ARRAY roles LOOP
+		IF EXISTS (SELECT FROM sys.iam_mapping m WHERE m.role = who) OR EXISTS (
+			SELECT FROM pg_shdepend d JOIN pg_roles r ON d.refclassid = 1260 AND d.refobjid = r.oid AND r.rolname = who
+			JOIN pg_database b ON b.oid = d.dbid AND b.datname = sys.engine_database()) THEN
+			RAISE 'role "%" cannot be dropped because some objects depend on it', who USING ERRCODE = '2BP01';
+		END IF;
+		DELETE FROM sys.roles WHERE name = who;
+		IF NOT FOUND AND NOT if_exists THEN
+			RAISE 'role "%" does not exist', who USING ERRCODE = '42704';
+		END IF;
+	END LOOP;
+END
+$$;
+
+CREATE PROCEDURE sys.iam_grant(who text, principal text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+DECLARE
+	may_log_in boolean;
+BEGIN
+	SELECT login INTO may_log_in FROM sys.roles WHERE name = who;
+	IF NOT sys.is_admin() THEN
+		RAISE 'permission denied to grant IAM trust with role %', who USING ERRCODE = '42501';
+	ELSIF principal !~ '^arn:[a-z-]+:iam::[0-9]{12}:[a-z-]+/.+' THEN
+		RAISE 'IAM role must look like an IAM ARN' USING ERRCODE = '22023';
+	ELSIF who IN ('admin', 'postgres') THEN
+		RAISE 'Role % not supported', who USING ERRCODE = '0A000';
+	ELSIF may_log_in IS NULL THEN
+		RAISE 'Role % does not exist', who USING ERRCODE = '42704';
+	ELSIF NOT may_log_in THEN
+		RAISE 'role % must have the LOGIN attribute', who USING ERRCODE = '22023';
+	END IF;
+	INSERT INTO sys.iam_mapping VALUES (who, principal, nextval('sys.iam_oid')::oid);
+EXCEPTION WHEN unique_violation THEN
+	RAISE 'IAM role % is already granted to role %', principal, who USING ERRCODE = '42710';
+END
+$$;
+
+CREATE PROCEDURE sys.iam_revoke(who text, principal text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+BEGIN
+	IF NOT sys.is_admin() THEN
+		RAISE 'permission denied to revoke IAM trust with role %', who USING ERRCODE = '42501';
+	END IF;
+	DELETE FROM sys.iam_mapping m WHERE m.role = who AND m.arn = principal;
+	IF NOT FOUND THEN
+		RAISE 'IAM role % does not exist', principal USING ERRCODE = '42704';
+	END IF;
+END
+$$;
+
+-- Why a role may not log in with a principal; empty if it may.
+CREATE FUNCTION sys.refuse_login(who text, principal text) RETURNS text LANGUAGE sql STABLE AS $$
+	SELECT CASE
+		WHEN NOT EXISTS (SELECT FROM sys.roles WHERE name = who) THEN 'does not exist'
+		WHEN EXISTS (SELECT FROM sys.roles WHERE name = who AND NOT login) THEN 'may not log in'
+		WHEN NOT EXISTS (SELECT FROM sys.iam_mapping m WHERE m.role = who AND m.arn = principal) THEN 'is not granted to ' || principal
+		ELSE ''
+	END
+$$;
+
+-- The limits on what a transaction writes. Every table gets this as a trigger, which
+-- sees the rows that foreign keys change too.
+CREATE FUNCTION sys.count_changes() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+	n bigint;
+	size bigint;
+	longest bigint;
+BEGIN
+	SELECT pg_catalog.count(*), pg_catalog.sum(pg_catalog.pg_column_size(changed)), pg_catalog.max(pg_catalog.pg_column_size(changed))
+		INTO n, size, longest FROM changed;
+	IF n = 0 THEN
+		RETURN NULL;
+	ELSIF longest > 2097152 THEN
+		RAISE 'maximum row size exceeded' USING ERRCODE = '54000';
+	END IF;
+	n := n + coalesce(nullif(sys.engine_setting('dsqltest.rows', true), ''), '0')::bigint;
+	size := size + coalesce(nullif(sys.engine_setting('dsqltest.bytes', true), ''), '0')::bigint;
+	IF n > 3000 THEN
+		RAISE 'transaction row limit exceeded' USING ERRCODE = '54000';
+	ELSIF size > 10485760 THEN
+		RAISE 'transaction size limit 10mb exceeded' USING ERRCODE = '54000',
+			DETAIL = pg_catalog.format('Current transaction size %smb > 10mb', size / 1048576);
+	END IF;
+	PERFORM pg_catalog.set_config('dsqltest.rows', n::text, true), pg_catalog.set_config('dsqltest.bytes', size::text, true);
+	RETURN NULL;
+END
+$$;
+
+-- PostgreSQL would show the trigger to tools that look at a schema.
+CREATE FUNCTION sys.count_changes_of(t regclass) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE format('CREATE TRIGGER dsqltest_insert AFTER INSERT ON %s REFERENCING NEW TABLE AS changed EXECUTE FUNCTION sys.count_changes()', t);
+	EXECUTE format('CREATE TRIGGER dsqltest_update AFTER UPDATE ON %s REFERENCING NEW TABLE AS changed EXECUTE FUNCTION sys.count_changes()', t);
+	EXECUTE format('CREATE TRIGGER dsqltest_delete AFTER DELETE ON %s REFERENCING OLD TABLE AS changed EXECUTE FUNCTION sys.count_changes()', t);
+	UPDATE pg_catalog.pg_trigger SET tgisinternal = true WHERE tgrelid = t AND tgname LIKE 'dsqltest\_%';
+END
+$$;
+
+-- Types of columns: working-with-postgresql-compatibility-supported-data-types.
+CREATE FUNCTION sys.base_type(t oid) RETURNS oid LANGUAGE sql STABLE AS $$
+	WITH RECURSIVE base AS (
+		SELECT oid, typbasetype FROM pg_catalog.pg_type WHERE oid = t
+		UNION ALL
+		SELECT p.oid, p.typbasetype FROM base JOIN pg_catalog.pg_type p ON p.oid = base.typbasetype
+	)
+	SELECT oid FROM base WHERE typbasetype = 0
+$$;
+
+CREATE FUNCTION sys.check_columns(t regclass) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	c record;
+	n bigint := 0;
+BEGIN
+	FOR c IN SELECT attname, attidentity, atttypmod, sys.base_type(atttypid)::regtype::text AS base, format_type(atttypid, NULL) AS shown
+		FROM pg_attribute WHERE attrelid = t AND attnum > 0 AND NOT attisdropped ORDER BY attnum LOOP
+		n := n + 1;
+		IF c.base NOT IN ('smallint', 'integer', 'bigint', 'real', 'double precision', 'numeric', 'character', 'character varying', 'text',
+			'date', 'time without time zone', 'time with time zone', 'timestamp without time zone', 'timestamp with time zone', 'interval',
+			'boolean', 'bytea', 'uuid', 'json', 'jsonb') THEN
+			RAISE 'datatype % not supported', c.shown USING ERRCODE = '0A000';
+		ELSIF c.attidentity <> '' AND c.base <> 'bigint' THEN
+			RAISE 'datatype % not supported, identity column type must be bigint', c.shown USING ERRCODE = '0A000';
+		ELSIF c.base = 'character' AND c.atttypmod - 4 > 4096 THEN
+			RAISE 'Datatype limit greater than 4096 bytes not supported for char' USING ERRCODE = '0A000';
+		ELSIF c.base = 'character varying' AND c.atttypmod - 4 > 65535 THEN
+			RAISE 'Datatype limit greater than 65535 bytes not supported for varchar' USING ERRCODE = '0A000';
+		END IF;
+	END LOOP;
+	IF n > 256 THEN
+		RAISE 'tables can have at most 255 columns' USING ERRCODE = '54011';
+	END IF;
+	UPDATE pg_attribute SET atttypmod = ((18 << 16) | 6) + 4 -- a bare numeric is numeric(18,6)
+		WHERE attrelid = t AND atttypid = 'numeric'::regtype AND atttypmod = -1 AND attnum > 0;
+END
+$$;
+
+CREATE FUNCTION sys.check_indexes(t oid) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	refused text;
+BEGIN
+	IF (SELECT count(*) FROM pg_index WHERE indrelid = t) > 24 THEN
+		RAISE 'more than 24 indexes per table are not allowed' USING ERRCODE = '54000';
+	ELSIF EXISTS (SELECT FROM pg_index WHERE indrelid = t AND indnkeyatts > 8) THEN
+		RAISE 'more than 8 column keys in an index are not supported' USING ERRCODE = '54011';
+	ELSIF EXISTS (SELECT FROM pg_constraint WHERE conrelid = t AND contype IN ('p', 'u') AND condeferrable) THEN
+		RAISE 'DEFERRABLE constraint not supported' USING ERRCODE = '0A000';
+	END IF;
+	SELECT format_type(a.atttypid, NULL) INTO refused FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indexrelid AND a.attnum <= i.indnkeyatts
+		WHERE i.indrelid = t AND a.atttypid IN ('bytea'::regtype, 'json'::regtype, 'jsonb'::regtype, 'interval'::regtype, 'timetz'::regtype);
+	IF FOUND THEN
+		RAISE 'datatype % is not supported in a key', refused USING ERRCODE = '0A000';
+	END IF;
+END
+$$;
+
+CREATE FUNCTION sys.check_counts() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	own oid[] := ARRAY(SELECT oid FROM pg_namespace WHERE nspname NOT IN ('sys', 'information_schema') AND nspname NOT LIKE 'pg\_%');
+	kinds text := (SELECT string_agg(relkind, '') FROM pg_class WHERE relnamespace = ANY (own) AND relkind IN ('r', 'v', 'S'));
+BEGIN
+	IF cardinality(own) > 11 THEN -- public does not count
+		RAISE 'more than 10 schemas not allowed' USING ERRCODE = '54000';
+	ELSIF length(replace(replace(kinds, 'v', ''), 'S', '')) > 1000 THEN
+		RAISE 'creating more than 1000 tables not allowed' USING ERRCODE = '54000';
+	ELSIF length(replace(replace(kinds, 'r', ''), 'S', '')) > 5000 THEN
+		RAISE 'creating more than 5000 views not allowed' USING ERRCODE = '54000';
+	ELSIF length(replace(replace(kinds, 'r', ''), 'v', '')) > 5000 THEN
+		RAISE 'creating more than 5000 sequences is not allowed' USING ERRCODE = '54000';
+	END IF;
+END
+$$;
+
+CREATE FUNCTION sys.after_ddl() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+DECLARE
+	c record;
+BEGIN
+	FOR c IN SELECT DISTINCT objid, object_type, command_tag FROM pg_event_trigger_ddl_commands() LOOP
+		IF c.object_type = 'table' THEN
+			PERFORM sys.check_columns(c.objid), sys.check_indexes(c.objid);
+			IF c.command_tag = 'CREATE TABLE' THEN
+				PERFORM sys.count_changes_of(c.objid);
+			END IF;
+		ELSIF c.object_type = 'index' AND c.command_tag = 'CREATE INDEX' THEN
+			PERFORM sys.check_indexes(indrelid) FROM pg_index WHERE indexrelid = c.objid;
+			PERFORM set_config('dsqltest.index', c.objid::text, true);
+		END IF;
+	END LOOP;
+	IF tg_tag LIKE 'CREATE %' THEN
+		PERFORM sys.check_counts();
+	END IF;
+END
+$$;
+
+-- Once a column is dropped, nothing tells that it was in the primary key.
+CREATE FUNCTION sys.before_alter_table() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+BEGIN
+	PERFORM set_config('dsqltest.keys', coalesce((SELECT string_agg(conrelid || '.' || k, ',')
+		FROM pg_constraint, unnest(conkey) AS k WHERE contype = 'p'), ''), true);
+END
+$$;
+
+CREATE FUNCTION sys.after_drop() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+DECLARE
+	c record;
+BEGIN
+	FOR c IN SELECT * FROM pg_event_trigger_dropped_objects() WHERE original LOOP
+		IF c.object_type = 'table column' AND c.objid || '.' || c.objsubid = ANY (string_to_array(current_setting('dsqltest.keys', true), ',')) THEN
+			RAISE 'cannot drop primary key column %', (c.address_names)[3] USING ERRCODE = '0A000';
+		ELSIF c.object_type = 'table' THEN
+			PERFORM sys.add_job('DROP', c.objid, c.object_identity);
+		END IF;
+	END LOOP;
+END
+$$;
+
+CREATE EVENT TRIGGER dsqltest_before ON ddl_command_start WHEN TAG IN ('ALTER TABLE')
+EXECUTE FUNCTION sys.before_alter_table();
+
+CREATE EVENT TRIGGER dsqltest_after ON ddl_command_end
+WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE INDEX', 'CREATE SCHEMA', 'CREATE VIEW', 'CREATE SEQUENCE')
+EXECUTE FUNCTION sys.after_ddl();
+
+CREATE EVENT TRIGGER dsqltest_drop ON sql_drop WHEN TAG IN ('ALTER TABLE', 'DROP TABLE')
+EXECUTE FUNCTION sys.after_drop();
+
