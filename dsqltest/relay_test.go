@@ -5,12 +5,12 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-dsql/dsql"
-	"github.com/go-dsql/dsql/internal/engine"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -203,33 +203,39 @@ func TestADoorOfTheLibraryOpensTheCluster(t *testing.T) {
 	require.Equal(t, "app", user)
 }
 
+// BenchmarkQuery is a simple query through the cluster and straight to the engine's
+// unix socket, in turn, and the medians of both.
 func BenchmarkQuery(b *testing.B) {
 	c := Start(b)
-	query := func(b *testing.B, conn *pgx.Conn) {
+	through, err := newPool(b, c).Acquire(b.Context())
+	require.NoError(b, err)
+	defer through.Release()
+	cfg, err := pgx.ParseConfig("host=engine user=admin sslmode=disable")
+	require.NoError(b, err)
+	cfg.Database = c.database
+	cfg.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
+	cfg.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return c.engine.Dial(ctx) }
+	straight, err := pgx.ConnectConfig(b.Context(), cfg)
+	require.NoError(b, err)
+	defer straight.Close(context.Background())
+
+	query := func(conn *pgx.Conn) time.Duration {
 		var one int
-		for b.Loop() {
-			if err := conn.QueryRow(b.Context(), "SELECT 1").Scan(&one); err != nil {
-				b.Fatal(err)
-			}
-		}
+		start := time.Now()
+		require.NoError(b, conn.QueryRow(b.Context(), "SELECT 1").Scan(&one))
+		return time.Since(start)
 	}
-	b.Run("cluster", func(b *testing.B) {
-		conn, err := newPool(b, c).Acquire(b.Context())
-		require.NoError(b, err)
-		defer conn.Release()
-		query(b, conn.Conn())
-	})
-	b.Run("engine", func(b *testing.B) {
-		e, err := engine.Start(b.Context())
-		require.NoError(b, err)
-		cfg, err := pgx.ParseConfig("host=engine user=admin sslmode=disable")
-		require.NoError(b, err)
-		cfg.Database = c.database
-		cfg.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
-		cfg.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return e.Dial(ctx) }
-		conn, err := pgx.ConnectConfig(b.Context(), cfg)
-		require.NoError(b, err)
-		defer conn.Close(b.Context())
-		query(b, conn)
-	})
+	var cluster, engine []time.Duration
+	for b.Loop() {
+		cluster = append(cluster, query(through.Conn()))
+		engine = append(engine, query(straight))
+	}
+	median := func(times []time.Duration) float64 {
+		slices.Sort(times)
+		return float64(times[len(times)/2].Nanoseconds()) / 1000
+	}
+	b.ReportMetric(median(cluster), "µs-cluster")
+	b.ReportMetric(median(engine), "µs-engine")
+	b.ReportMetric(median(cluster)-median(engine), "µs-overhead")
+	b.ReportMetric(0, "ns/op")
 }
