@@ -1,6 +1,7 @@
 # make demo: a pool on a local cluster. make test: everything. Neither needs AWS.
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
+SQLC        := github.com/sqlc-dev/sqlc/cmd/sqlc@v1.31.1
 MODULES     := . examples compare
 
 # The race detector needs a C compiler; without one Go reports CGO_ENABLED=0.
@@ -18,6 +19,7 @@ test: setup lint
 lint:
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt'ed:" $$unformatted; exit 1; }
 	@set -e; for module in $(MODULES); do (cd $$module && go vet ./... && go run $(STATICCHECK) ./...); done
+	@cd examples/sqlc && go run $(SQLC) diff # what is generated is up to date
 
 # The hot row's runs take five seconds each; the others are the usual kind.
 bench: setup

@@ -1,10 +1,15 @@
 package dsql_test
 
 import (
+	"context"
+	"crypto/tls"
+	"net"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
@@ -106,4 +111,63 @@ func TestDialAddressAndClusterOptionReachACluster(t *testing.T) {
 	var path string
 	require.NoError(t, pool.QueryRow(t.Context(), "SHOW search_path").Scan(&path))
 	require.Equal(t, "one, two", path, "options of the caller count beside amzn-cluster-id")
+}
+
+func TestExplainWhatAClusterRefuses(t *testing.T) {
+	c := dsqltest.Start(t)
+	pool := clusterPool(t, c)
+	_, err := pool.Exec(t.Context(), "CREATE TABLE t (id int PRIMARY KEY, n int)")
+	require.NoError(t, err)
+	one := func(sql string) func(pgx.Tx) error {
+		return func(tx pgx.Tx) error {
+			for part := range strings.SplitSeq(sql, "; ") {
+				if _, err := tx.Exec(t.Context(), part); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	for _, tt := range []struct {
+		name string
+		fn   func(pgx.Tx) error
+		want string
+	}{
+		{"savepoint", func(tx pgx.Tx) error { _, err := tx.Begin(t.Context()); return err }, "no savepoints"},
+		{"second DDL", one("CREATE TABLE a (id int); CREATE TABLE b (id int)"), "one DDL"},
+		{"DDL with DML", one("INSERT INTO t VALUES (1, 1); CREATE TABLE b (id int)"), "DDL by itself"},
+		{"synchronous index", one("CREATE INDEX ON t (n)"), "sys.wait_for_job"},
+		{"advisory lock", one("SELECT pg_try_advisory_xact_lock(1)"), "no advisory locks"},
+		{"SET TRANSACTION", one("SET TRANSACTION READ ONLY"), "pgx.TxOptions"},
+		{"parameter", one("SET statement_timeout = 1000"), "statement_timeout"},
+		{"another part of PostgreSQL", one("TRUNCATE t"), "does not have this part of PostgreSQL"},
+		{"rows", one("INSERT INTO t SELECT generate_series(1, 3001), 1"), "3,000 rows"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			err := pgx.BeginFunc(t.Context(), pool, tt.fn)
+			require.Error(t, err)
+			require.Contains(t, dsql.Explain(err), tt.want, err)
+		})
+	}
+	t.Run("isolation level", func(t *testing.T) {
+		_, err := pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.Serializable})
+		require.Contains(t, dsql.Explain(err), "repeatable read", err)
+	})
+	t.Run("size", func(t *testing.T) {
+		_, err := pool.Exec(t.Context(), "CREATE TABLE big (v text)")
+		require.NoError(t, err)
+		_, err = pool.Exec(t.Context(), "INSERT INTO big SELECT repeat('x', 1000000) FROM generate_series(1, 11)")
+		require.Contains(t, dsql.Explain(err), "10 MiB", err)
+	})
+	t.Run("no SNI", func(t *testing.T) {
+		conn, err := tls.Dial("tcp", c.Address(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"postgresql"}}) // a proxy in between
+		require.NoError(t, err)
+		defer conn.Close()
+		cfg, err := pgconn.ParseConfig("host=proxy user=admin dbname=postgres sslmode=disable password=''")
+		require.NoError(t, err)
+		cfg.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
+		cfg.DialFunc = func(context.Context, string, string) (net.Conn, error) { return conn, nil }
+		_, err = pgconn.ConnectConfig(t.Context(), cfg)
+		require.Contains(t, dsql.Explain(err), "without a name (SNI)", err)
+	})
 }

@@ -71,7 +71,7 @@ var stateCases = []struct{ code, words, text string }{
 	{"0A000", "multiple ddl statements", "A transaction may have one DDL statement. Send each by itself, outside a transaction and not several in one string."},
 	{"0A000", "ddl and dml", "DDL and statements on data may not be in one transaction. Send the DDL by itself, outside a transaction (migration tools: turn their transactions off)."},
 	{"0A000", "CREATE INDEX ASYNC", "Indexes are built by CREATE INDEX ASYNC, which returns a job_id. CALL sys.wait_for_job('<job_id>') waits for the end; the job's status in sys.jobs says whether it worked."},
-	{"0A000", "advisory_lock", "DSQL has no advisory locks. Have a migration tool lock with a row of a table, or run one migrator at a time."},
+	{"0A000", "advisory_", "DSQL has no advisory locks. Have a migration tool lock with a row of a table, or run one migrator at a time."},
 	{"0A000", "isolation level", "DSQL's one isolation level is repeatable read. Leave IsoLevel out of pgx.TxOptions, or give pgx.RepeatableRead; SELECT ... FOR UPDATE makes what was read conflict with writers."},
 	{"0A000", `parameter "TRANSACTION"`, "SET TRANSACTION does not work at DSQL. Give the mode when beginning, as pgx.TxOptions does; the isolation level is always repeatable read."},
 	{"0A000", "cached plan must not change result type", "The schema was changed after the statement was prepared. Try again: pgx prepares it anew, and RunTx and Retry do so by themselves; naming columns in place of * makes it rarer."},

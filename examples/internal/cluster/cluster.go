@@ -13,23 +13,30 @@ import (
 
 // Cluster is what a program needs to know to connect.
 type Cluster struct {
-	Endpoint string
-	Region   string
-	Options  []dsql.Option // none for a real cluster
-	local    *dsqltest.Cluster
+	Endpoint  string
+	Region    string
+	Options   []dsql.Option // none for a real cluster
+	Principal string        // ARN of the IAM role that the credentials belong to
+	local     *dsqltest.Cluster
 }
 
 // Open names the real cluster of DSQL_ENDPOINT (and DSQL_REGION, for a bare
-// cluster ID), or starts a local one.
+// cluster ID; DSQL_PRINCIPAL is its user's ARN), or starts a local one.
 func Open(ctx context.Context) (*Cluster, error) {
 	if endpoint := os.Getenv("DSQL_ENDPOINT"); endpoint != "" {
-		return &Cluster{Endpoint: endpoint, Region: os.Getenv("DSQL_REGION")}, nil
+		return &Cluster{Endpoint: endpoint, Region: os.Getenv("DSQL_REGION"), Principal: os.Getenv("DSQL_PRINCIPAL")}, nil
 	}
 	local, err := dsqltest.Run(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("starting a local cluster: %w", err)
 	}
-	return &Cluster{Endpoint: local.Endpoint(), Region: local.Region(), Options: local.Options(), local: local}, nil
+	return &Cluster{
+		Endpoint:  local.Endpoint(),
+		Region:    local.Region(),
+		Options:   local.Options(),
+		Principal: local.Principal(),
+		local:     local,
+	}, nil
 }
 
 // Close ends a local cluster, and leaves a real one alone.

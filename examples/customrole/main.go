@@ -1,0 +1,123 @@
+// Command customrole makes a database role that may do only what a service needs,
+// ties it to an IAM role, and works as it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/examples/internal/cluster"
+)
+
+func main() {
+	log.SetFlags(0)
+	if err := run(context.Background(), os.Stdout); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context, out io.Writer) error {
+	c, err := cluster.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if c.Principal == "" {
+		return errors.New("set DSQL_PRINCIPAL to the ARN of the IAM role that your credentials belong to, arn:aws:iam::<account>:role/<name>")
+	}
+	admin, err := dsql.NewPool(ctx, c.Endpoint, c.Region, c.Options...)
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+
+	if err := apply(ctx, admin, grants(c.Principal)...); err != nil {
+		return err
+	}
+	if err := work(ctx, c, out); err != nil {
+		return err
+	}
+	return apply(ctx, admin, revocations(c.Principal)...)
+}
+
+// grants make the role, and give it a schema in which it may read and add orders.
+// A role besides admin cannot work in the schema public.
+func grants(principal string) []string {
+	return []string{
+		"CREATE ROLE customrole_app WITH LOGIN",
+		"AWS IAM GRANT customrole_app TO " + quote(principal),
+		"CREATE SCHEMA customrole",
+		"CREATE TABLE customrole.orders (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), item text NOT NULL)",
+		"GRANT USAGE ON SCHEMA customrole TO customrole_app",
+		"GRANT SELECT, INSERT ON customrole.orders TO customrole_app",
+	}
+}
+
+// revocations undo grants. While the role is tied to an IAM role, or may do
+// anything, it cannot be dropped.
+func revocations(principal string) []string {
+	return []string{
+		"DROP TABLE customrole.orders",
+		"DROP SCHEMA customrole",
+		"AWS IAM REVOKE customrole_app FROM " + quote(principal),
+		"DROP ROLE customrole_app",
+	}
+}
+
+func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
+
+// apply runs each statement in a transaction of its own, as DDL has to be.
+func apply(ctx context.Context, pool *pgxpool.Pool, statements ...string) error {
+	for _, sql := range statements {
+		err := dsql.Retry(ctx, func(ctx context.Context) error {
+			_, err := pool.Exec(ctx, sql)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("%s: %w", sql, err)
+		}
+	}
+	return nil
+}
+
+// work is what the service does, as its own role.
+func work(ctx context.Context, c *cluster.Cluster, out io.Writer) error {
+	options := append(slices.Clone(c.Options), dsql.WithUser("customrole_app"), dsql.WithRuntimeParam("search_path", "customrole"))
+	app, err := dsql.NewPool(ctx, c.Endpoint, c.Region, options...)
+	if err != nil {
+		return err
+	}
+	defer app.Close()
+	err = dsql.RunTx(ctx, app, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "INSERT INTO orders (item) VALUES ($1), ($2)", "tea", "cake")
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	var user string
+	var n int
+	if err := app.QueryRow(ctx, "SELECT current_user, count(*) FROM orders").Scan(&user, &n); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "%s sees %d orders\n", user, n)
+
+	_, err = app.Exec(ctx, "DELETE FROM orders")
+	var refused *pgconn.PgError
+	if !errors.As(err, &refused) {
+		return fmt.Errorf("the role could delete: %w", err)
+	}
+	fmt.Fprintf(out, "%s may not delete them: %s\n", user, refused.Message)
+	return nil
+}

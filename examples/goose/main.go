@@ -1,0 +1,185 @@
+// Command goose migrates a schema with two migrators at once, as when two copies of
+// a service start.
+//
+// At DSQL a migration has one DDL statement, by itself and in no transaction. It may
+// have to be run again, as the version is written down after it: so it says IF NOT
+// EXISTS. There are no advisory locks: a row with an owner and an expiry is the lock.
+package main
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+
+	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/examples/internal/cluster"
+)
+
+//go:embed migrations/*.sql
+var files embed.FS
+
+const (
+	versions = "goose_versions"
+	locks    = "goose_locks"
+)
+
+func main() {
+	log.SetFlags(0)
+	if err := run(context.Background(), os.Stdout); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context, out io.Writer) error {
+	c, err := cluster.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+
+	errs := make([]error, 2)
+	var migrators sync.WaitGroup
+	for i := range errs {
+		migrators.Go(func() { errs[i] = migrate(ctx, c) })
+	}
+	migrators.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	return report(ctx, c, out)
+}
+
+// migrate brings the schema to the newest version.
+func migrate(ctx context.Context, c *cluster.Cluster) error {
+	db, err := dsql.OpenDB(ctx, c.Endpoint, c.Region, c.Options...)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	provider, err := newProvider(db)
+	if err != nil {
+		return err
+	}
+	// A connection that does not know of the latest DDL meets a conflict, whether the
+	// DDL was another migrator's or was sent on another connection of this one.
+	return dsql.Retry(ctx, func(ctx context.Context) error {
+		_, err := provider.Up(ctx)
+		return err
+	})
+}
+
+func newProvider(db *sql.DB) (*goose.Provider, error) {
+	locker, err := lock.NewPostgresTableLocker(
+		lock.WithTableName(locks),
+		lock.WithTableLeaseDuration(30*time.Second), // after which a migrator that died is done with
+		lock.WithTableHeartbeatInterval(10*time.Second),
+		lock.WithTableLockTimeout(200*time.Millisecond, 600), // an index can take minutes
+		lock.WithTableUnlockTimeout(50*time.Millisecond, 100),
+	)
+	if err != nil {
+		return nil, err
+	}
+	sqlFiles, err := fs.Sub(files, "migrations")
+	if err != nil {
+		return nil, err
+	}
+	return goose.NewProvider(goose.DialectAuroraDSQL, db, sqlFiles,
+		goose.WithTableName(versions),
+		goose.WithLocker(locker),
+		goose.WithIsolateDDL(true), // no DDL and DML in one transaction
+		goose.WithGoMigrations(goose.NewGoMigration(3,
+			&goose.GoFunc{RunDB: buildIndex("CREATE UNIQUE INDEX ASYNC IF NOT EXISTS goose_city_name ON goose_city (name)")},
+			&goose.GoFunc{RunDB: exec("DROP INDEX IF EXISTS goose_city_name")},
+		)),
+	)
+}
+
+func exec(ddl string) func(context.Context, *sql.DB) error {
+	return func(ctx context.Context, db *sql.DB) error {
+		_, err := db.ExecContext(ctx, ddl)
+		return err
+	}
+}
+
+// buildIndex waits until the index is there, so that the migrations after it may
+// rely on it.
+func buildIndex(ddl string) func(context.Context, *sql.DB) error {
+	return func(ctx context.Context, db *sql.DB) error {
+		var job string
+		if err := db.QueryRowContext(ctx, ddl).Scan(&job); err != nil {
+			return err
+		}
+		var done bool
+		if err := db.QueryRowContext(ctx, "CALL sys.wait_for_job($1)", job).Scan(&done); err != nil {
+			return err
+		}
+		var status string
+		var details sql.NullString
+		err := db.QueryRowContext(ctx, "SELECT status, details FROM sys.jobs WHERE job_id = $1", job).Scan(&status, &details)
+		if err != nil {
+			return err
+		}
+		if status != "completed" {
+			return fmt.Errorf("%s: the job has %s: %s", ddl, status, details.String)
+		}
+		return nil
+	}
+}
+
+// report tells what the migrators made, and removes it.
+func report(ctx context.Context, c *cluster.Cluster, out io.Writer) error {
+	db, err := dsql.OpenDB(ctx, c.Endpoint, c.Region, c.Options...)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	provider, err := newProvider(db)
+	if err != nil {
+		return err
+	}
+	var version, applied, cities int
+	err = dsql.RunSQLTx(ctx, db, func(tx *sql.Tx) error {
+		err := tx.QueryRowContext(ctx, "SELECT max(version_id), count(*) FROM "+versions+" WHERE version_id > 0").Scan(&version, &applied)
+		if err != nil {
+			return err
+		}
+		return tx.QueryRowContext(ctx, "SELECT count(*) FROM goose_city").Scan(&cities)
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "the schema is at version %d\n", version)
+	fmt.Fprintf(out, "%d migrations were applied, each once; there are %d cities\n", applied, cities)
+	return remove(ctx, db, provider)
+}
+
+// remove undoes all migrations, and then goose's own tables.
+func remove(ctx context.Context, db *sql.DB, provider *goose.Provider) error {
+	err := dsql.Retry(ctx, func(ctx context.Context) error {
+		_, err := provider.DownTo(ctx, 0)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, table := range []string{versions, locks} {
+		err := dsql.Retry(ctx, func(ctx context.Context) error {
+			return exec("DROP TABLE "+table)(ctx, db)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

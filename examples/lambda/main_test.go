@@ -1,0 +1,116 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-lambda-go/lambda"
+
+	"github.com/go-dsql/dsql/dsqltest"
+)
+
+func TestLambda(t *testing.T) {
+	t.Setenv("DSQL_ENDPOINT", "")
+	t.Setenv("AWS_LAMBDA_RUNTIME_API", "")
+	var out bytes.Buffer
+	if err := run(t.Context(), &out); err != nil {
+		t.Fatal(err)
+	}
+	want := `{"counter":"visits","n":1}` + "\n" + `{"counter":"visits","n":2}` + "\n" + `{"counter":"visits","n":3}` + "\n"
+	if out.String() != want {
+		t.Fatalf("printed %q, not %q", out.String(), want)
+	}
+}
+
+func start(t *testing.T) (*dsqltest.Cluster, *handler) {
+	t.Helper()
+	c := dsqltest.Start(t)
+	h, err := newHandler(t.Context(), c.Endpoint(), c.Region(), c.Options()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(h.pool.Close)
+	if err := h.apply(t.Context(), "CREATE TABLE lambda_counter (name text PRIMARY KEY, n bigint NOT NULL)"); err != nil {
+		t.Fatal(err)
+	}
+	return c, h
+}
+
+func handle(t *testing.T, h *handler, want int64) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	answer, err := h.Handle(ctx, request{Counter: "c"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if answer.N != want {
+		t.Fatalf("counted %d, not %d", answer.N, want)
+	}
+}
+
+// A freeze may last for hours. What was open is gone then.
+func TestAnInvocationAfterAFreezeHasAConnectionThatLives(t *testing.T) {
+	c, h := start(t)
+	handle(t, h, 1)
+	c.CutConnections()
+	time.Sleep(1100 * time.Millisecond) // idle for over a second: the pool asks before it hands out
+	handle(t, h, 2)
+}
+
+func TestAnInvocationEndsBeforeItsTime(t *testing.T) {
+	c, h := start(t)
+	handle(t, h, 1)
+	c.Pause()
+	defer c.Resume()
+	ctx, cancel := context.WithTimeout(t.Context(), margin+200*time.Millisecond)
+	defer cancel()
+	if _, err := h.Handle(ctx, request{Counter: "c"}); err == nil || ctx.Err() != nil {
+		t.Fatalf("%v, and the invocation's time: %v", err, ctx.Err())
+	}
+}
+
+func TestEventWithoutACounter(t *testing.T) {
+	_, h := start(t)
+	if _, err := h.Handle(t.Context(), request{}); err == nil {
+		t.Fatal("taken")
+	}
+}
+
+// The runtime's protocol: it asks for the next event, and posts the answer.
+func TestTheRuntimesProtocol(t *testing.T) {
+	_, h := start(t)
+	answers := make(chan string, 1)
+	events := make(chan string, 1)
+	events <- `{"counter":"c"}`
+	// It is never closed: an execution environment that loses its runtime ends itself.
+	runtime := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/invocation/next") {
+			event := <-events
+			w.Header().Set("Lambda-Runtime-Aws-Request-Id", "1")
+			w.Header().Set("Lambda-Runtime-Deadline-Ms", fmt.Sprint(time.Now().Add(time.Minute).UnixMilli()))
+			fmt.Fprint(w, event)
+			return
+		}
+		body, _ := io.ReadAll(r.Body)
+		answers <- r.URL.Path[strings.LastIndex(r.URL.Path, "/"):] + " " + string(body)
+		w.WriteHeader(http.StatusAccepted)
+	}))
+	t.Setenv("AWS_LAMBDA_RUNTIME_API", strings.TrimPrefix(runtime.URL, "http://"))
+	go lambda.Start(h.Handle)
+	select {
+	case got := <-answers:
+		if want := `/response {"counter":"c","n":1}`; got != want {
+			t.Fatalf("answered %s, not %s", got, want)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("no answer came")
+	}
+}

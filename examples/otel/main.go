@@ -1,0 +1,115 @@
+// Command otel traces statements and measures the pool with OpenTelemetry, and prints
+// what it would send to a collector.
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log"
+	"os"
+
+	"github.com/exaring/otelpgx"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/exporters/stdout/stdoutmetric"
+	"go.opentelemetry.io/otel/exporters/stdout/stdouttrace"
+	"go.opentelemetry.io/otel/sdk/metric"
+	"go.opentelemetry.io/otel/sdk/trace"
+
+	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/examples/internal/cluster"
+)
+
+func main() {
+	log.SetFlags(0)
+	if err := run(context.Background(), os.Stdout); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context, out io.Writer) (err error) {
+	c, err := cluster.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	traces, metrics, err := telemetry(out)
+	if err != nil {
+		return err
+	}
+	// What has not been sent is sent at the end, whether or not ctx has ended.
+	defer func() {
+		end := context.WithoutCancel(ctx)
+		err = errors.Join(err, traces.Shutdown(end), metrics.Shutdown(end))
+	}()
+
+	pool, err := openPool(ctx, c, traces, metrics)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	// otelpgx traces what is part of a trace, as a request of a service is.
+	traced, span := traces.Tracer("otel").Start(ctx, "work")
+	err = work(traced, pool)
+	span.End()
+	if err != nil {
+		return err
+	}
+	return metrics.ForceFlush(ctx) // while the pool is open
+}
+
+func telemetry(out io.Writer) (*trace.TracerProvider, *metric.MeterProvider, error) {
+	spans, err := stdouttrace.New(stdouttrace.WithWriter(out))
+	if err != nil {
+		return nil, nil, err
+	}
+	values, err := stdoutmetric.New(stdoutmetric.WithWriter(out))
+	if err != nil {
+		return nil, nil, err
+	}
+	return trace.NewTracerProvider(trace.WithBatcher(spans)),
+		metric.NewMeterProvider(metric.WithReader(metric.NewPeriodicReader(values))), nil
+}
+
+func openPool(ctx context.Context, c *cluster.Cluster, traces *trace.TracerProvider, metrics *metric.MeterProvider) (*pgxpool.Pool, error) {
+	tracer := otelpgx.NewTracer(otelpgx.WithTracerProvider(traces), otelpgx.WithMeterProvider(metrics))
+	pool, err := dsql.NewPool(ctx, c.Endpoint, c.Region, append(c.Options, dsql.WithPoolConfig(func(p *pgxpool.Config) error {
+		p.ConnConfig.Tracer = tracer
+		return nil
+	}))...)
+	if err != nil {
+		return nil, err
+	}
+	if err := otelpgx.RecordStats(pool, otelpgx.WithStatsMeterProvider(metrics)); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	return pool, nil
+}
+
+func work(ctx context.Context, pool *pgxpool.Pool) error {
+	for _, sql := range []string{
+		"DROP TABLE IF EXISTS otel_event",
+		"CREATE TABLE otel_event (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), name text NOT NULL)",
+	} {
+		if err := apply(ctx, pool, sql); err != nil {
+			return err
+		}
+	}
+	err := dsql.RunTx(ctx, pool, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "INSERT INTO otel_event (name) VALUES ($1)", "started")
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return apply(ctx, pool, "DROP TABLE otel_event")
+}
+
+func apply(ctx context.Context, pool *pgxpool.Pool, ddl string) error {
+	return dsql.Retry(ctx, func(ctx context.Context) error {
+		_, err := pool.Exec(ctx, ddl)
+		return err
+	})
+}

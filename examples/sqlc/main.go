@@ -1,0 +1,86 @@
+// Command sqlc uses code that sqlc generated for pgx, in transactions that are run
+// again after a conflict.
+package main
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"io"
+	"log"
+	"os"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/examples/internal/cluster"
+	"github.com/go-dsql/dsql/examples/sqlc/store"
+)
+
+//go:generate go run github.com/sqlc-dev/sqlc/cmd/sqlc@v1.31.1 generate
+
+//go:embed schema.sql
+var schema string // one statement: DSQL takes one DDL in a transaction
+
+func main() {
+	log.SetFlags(0)
+	if err := run(context.Background(), os.Stdout); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context, out io.Writer) error {
+	c, err := cluster.Open(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	pool, err := dsql.NewPool(ctx, c.Endpoint, c.Region, c.Options...)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+
+	for _, ddl := range []string{"DROP TABLE IF EXISTS sqlc_author", schema} {
+		if err := apply(ctx, pool, ddl); err != nil {
+			return err
+		}
+	}
+	if err := write(ctx, pool); err != nil {
+		return err
+	}
+	authors, err := store.New(pool).ListAuthors(ctx)
+	if err != nil {
+		return err
+	}
+	for _, author := range authors {
+		fmt.Fprintf(out, "%s: %d books\n", author.Name, author.Books)
+	}
+	return apply(ctx, pool, "DROP TABLE sqlc_author")
+}
+
+func apply(ctx context.Context, pool *pgxpool.Pool, ddl string) error {
+	return dsql.Retry(ctx, func(ctx context.Context) error {
+		_, err := pool.Exec(ctx, ddl)
+		return err
+	})
+}
+
+// write adds two authors, and a book to one of them.
+func write(ctx context.Context, pool *pgxpool.Pool) error {
+	id, err := dsql.RunTxValue(ctx, pool, func(tx pgx.Tx) (string, error) {
+		queries := store.New(tx)
+		if _, err := queries.CreateAuthor(ctx, store.CreateAuthorParams{Name: "Mary Shelley", Books: 7}); err != nil {
+			return "", err
+		}
+		return queries.CreateAuthor(ctx, store.CreateAuthorParams{Name: "Jane Austen", Books: 5})
+	})
+	if err != nil {
+		return err
+	}
+	return dsql.RunTx(ctx, pool, func(tx pgx.Tx) error {
+		_, err := store.New(tx).AddBooks(ctx, store.AddBooksParams{ID: id, Added: 1})
+		return err
+	})
+}
