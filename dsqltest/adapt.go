@@ -72,7 +72,8 @@ func adaptError(x *exchange, m message) message {
 	if x.refusal != nil && e.Code == undefinedColumn && bytes.Contains(m, refusedColumnError) {
 		return encode(x.refusal)
 	}
-	if words := conflictOf(&e, x.running); words != "" {
+	if words := conflictOf(&e); words != "" {
+		x.blocked = e.Code == lockNotAvailable
 		return encode(conflict(words))
 	}
 	if strings.Contains(e.Where, "sys.") { // the cluster's own functions are nobody's business
@@ -85,14 +86,13 @@ func adaptError(x *exchange, m message) message {
 // conflictOf is DSQL's words for an error that PostgreSQL gives where another
 // transaction is in the way, or nothing. Errors that a test's own function raises in
 // DSQL's words stay as they are.
-func conflictOf(e *pgproto3.ErrorResponse, running []*dialect.Statement) string {
-	data := len(running) == 0 || running[0].Kind == dialect.Write || running[0].Kind == dialect.Lock || running[0].Kind == dialect.Copy
+func conflictOf(e *pgproto3.ErrorResponse) string {
 	switch {
 	case strings.Contains(e.Message, "(OC0"):
 		return ""
 	case e.Code == serializationFailure, e.Code == deadlockDetected:
 		return dataConflict
-	case e.Code == lockNotAvailable && data:
+	case e.Code == lockNotAvailable && strings.Contains(e.Where, "tuple"): // it waited for a row
 		return dataConflict
 	case e.Code == lockNotAvailable,
 		strings.HasPrefix(e.Message, "tuple concurrently "),                     // two that change the schema

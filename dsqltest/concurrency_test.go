@@ -212,6 +212,28 @@ func TestABatchInATransactionLosesAtCommit(t *testing.T) {
 	apply(t, first, "COMMIT")
 }
 
+// From BEGIN to COMMIT in one pipeline, with one Sync at its end.
+func TestATransactionInOnePipelineLosesAtCommit(t *testing.T) {
+	first, second := two(t)
+	apply(t, second, "ROLLBACK")
+	apply(t, first, "UPDATE t SET n = 1 WHERE id = 1")
+	pipeline := second.PgConn().StartPipeline(t.Context())
+	for _, sql := range []string{"BEGIN", "UPDATE t SET n = 2 WHERE id = 1", "SELECT 1", "COMMIT"} {
+		pipeline.SendQueryParams(sql, nil, nil, nil, nil)
+	}
+	require.NoError(t, pipeline.Sync())
+	for _, want := range []string{"BEGIN", "UPDATE 1", "SELECT 1"} {
+		result, err := pipeline.GetResults()
+		require.NoError(t, err)
+		tag, err := result.(*pgconn.ResultReader).Close()
+		require.NoError(t, err)
+		require.Equal(t, want, tag.String())
+	}
+	requireError(t, pipeline.Close(), "40001", "change conflicts with another transaction (OC000)")
+	require.Equal(t, byte('I'), second.PgConn().TxStatus())
+	apply(t, first, "COMMIT")
+}
+
 func TestASchemaChangeOfAnotherIsMetOncePerSession(t *testing.T) {
 	const words = "schema has been updated by another transaction (OC001)"
 	c := Start(t)
@@ -313,4 +335,49 @@ func TestCommitBehindAFailureInAPipelineIsNotCarriedOut(t *testing.T) {
 	var n int
 	require.NoError(t, conn.QueryRow(t.Context(), "SELECT count(*) FROM t").Scan(&n))
 	require.Equal(t, 1, n)
+}
+
+// DDL goes through whatever is open, and what is open meets it.
+func TestDDLDoesNotWaitForOpenTransactions(t *testing.T) {
+	for _, mode := range modes {
+		for _, ddl := range [][]string{
+			{"ALTER TABLE t ADD COLUMN a int"},
+			{"BEGIN", "ALTER TABLE t ADD COLUMN a int", "COMMIT"},
+			{"CREATE INDEX ASYNC ON t (n)"},
+			{"DROP TABLE child"},
+		} {
+			for _, next := range []string{"SELECT 1", "COMMIT"} {
+				t.Run(fmt.Sprintf("%v, %s, then %s", mode, ddl[0], next), func(t *testing.T) {
+					t.Parallel()
+					first, second := two(t)
+					apply(t, first, "INSERT INTO child VALUES (1, 1)", "UPDATE t SET n = 1")
+					apply(t, second, "ROLLBACK")
+					for _, sql := range ddl {
+						_, err := second.Exec(t.Context(), sql, mode)
+						require.NoError(t, err, sql)
+					}
+					_, err := first.Exec(t.Context(), next, mode)
+					requireError(t, err, "40001", "schema has been updated by another transaction (OC001)")
+					if next != "COMMIT" {
+						require.Equal(t, byte('E'), first.PgConn().TxStatus())
+						apply(t, first, "ROLLBACK")
+					}
+					var sum int
+					require.NoError(t, first.QueryRow(t.Context(), "SELECT sum(n) FROM t", mode).Scan(&sum))
+					require.Zero(t, sum)
+				})
+			}
+		}
+	}
+}
+
+func TestDDLThatFailsInATransactionEndsIt(t *testing.T) {
+	for _, mode := range modes {
+		conn := connect(t, Start(t))
+		apply(t, conn, "BEGIN")
+		_, err := conn.Exec(t.Context(), "CREATE TABLE t (c money)", mode)
+		requireError(t, err, "0A000", "datatype money not supported")
+		require.Equal(t, byte('E'), conn.PgConn().TxStatus())
+		apply(t, conn, "ROLLBACK", "CREATE TABLE t (id int)")
+	}
 }

@@ -21,7 +21,8 @@ type conversation struct {
 	client  *stream // read by listen; written under mu
 	engine  *stream // read by answer; written by listen
 
-	// What only listen uses.
+	// What only listen uses, while it has its turn.
+	turn       sync.Mutex
 	statements map[string]*dialect.Statement // by name
 	portals    map[string]portal             // by name
 	batch      *exchange                     // of extended-query messages, until their Sync
@@ -45,6 +46,7 @@ type exchange struct {
 	running []*dialect.Statement    // whose answers come next
 	refusal *pgproto3.ErrorResponse // what the client is told where the engine says refusedColumn
 	failed  bool                    // an error has been answered
+	blocked bool                    // by a lock
 	done    chan struct{}           // closed at ReadyForQuery, or when the engine has gone
 }
 

@@ -52,7 +52,6 @@
 //   - The second to write a row loses, even if the first then rolls back. What a
 //     transaction has lost it does not see. Where the answer to a statement cannot be
 //     made up, as with RETURNING, the statement fails and not the COMMIT.
-//   - DDL on a table that an open transaction has used meets OC001 until that ends.
 //   - What was only locked, by FOR UPDATE, is free once its transaction has ended.
 //   - Indexes are built at once. Keys and columns may be as long as PostgreSQL's.
 //   - A message of a client over 10 MiB is refused with 08P01, as the documentation has

@@ -26,15 +26,16 @@ func (v *conversation) listen() {
 		if err != nil || !v.cluster.faults.pass(v.cluster.ctx) {
 			return
 		}
-		v.hear(m)
-		if v.client.r.Buffered() == 0 && v.engine.w.Flush() != nil {
+		if v.hear(m) != nil {
 			return
 		}
 	}
 }
 
 // hear does what one message of the client asks for.
-func (v *conversation) hear(m message) {
+func (v *conversation) hear(m message) error {
+	v.turn.Lock()
+	defer v.turn.Unlock()
 	switch m.kind() {
 	case 'Q':
 		v.query(m)
@@ -43,6 +44,10 @@ func (v *conversation) hear(m message) {
 	default: // rows of COPY, the end, function calls
 		_, _ = v.engine.w.Write(m)
 	}
+	if v.client.r.Buffered() > 0 {
+		return nil
+	}
+	return v.engine.w.Flush()
 }
 
 // query carries out a Query message.
@@ -61,7 +66,7 @@ func (v *conversation) query(m message) {
 		return
 	}
 	if v.controls(st) {
-		v.carryOut(st)
+		v.perform(st)
 		v.ready()
 		return
 	}
@@ -214,7 +219,7 @@ func (v *conversation) execute(m message, p portal) {
 		return
 	}
 	if v.controls(st) {
-		v.skipping = !v.drain() || !v.carryOutPortal(m, p)
+		v.skipping = !v.drain() || !v.performPortal(m, p)
 		return
 	}
 	v.count(st.Kind)

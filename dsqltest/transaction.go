@@ -24,7 +24,8 @@ type transaction struct {
 	ddl       bool
 	dml       bool
 	savepoint bool // there is one of ours
-	doomed    bool // COMMIT will meet a conflict
+	doomed    bool // COMMIT will meet a conflict of data
+	evicted   bool // all has been undone, and what comes next will meet a schema conflict
 }
 
 // beginImplicit begins a transaction, if the session is in none.
@@ -47,7 +48,7 @@ func (v *conversation) check(st *dialect.Statement) *pgproto3.ErrorResponse {
 	if e := v.tooOld(); e != nil {
 		return e
 	}
-	if v.stale() {
+	if v.stale() || v.tx.evicted {
 		return conflict(schemaConflict)
 	}
 	v.tx.used = true
@@ -96,6 +97,8 @@ func (v *conversation) controls(st *dialect.Statement) bool {
 		return v.inTransaction()
 	case dialect.Write, dialect.Lock:
 		return v.currentStatus() == 'T'
+	case dialect.DDL:
+		return v.currentStatus() != 'E'
 	}
 	return false
 }
@@ -110,6 +113,11 @@ func (v *conversation) carryOut(st *dialect.Statement) bool {
 		v.settle()
 		return false
 	}
+	return v.perform(st)
+}
+
+// perform is carryOut for what has been checked.
+func (v *conversation) perform(st *dialect.Statement) bool {
 	switch {
 	case st.Kind == dialect.Copy:
 		v.ask(refusedColumn)
@@ -120,16 +128,23 @@ func (v *conversation) carryOut(st *dialect.Statement) bool {
 		return v.forward(v.collect(st, func() { v.engine.send(&pgproto3.Query{String: st.SQL}) }))
 	case st.Kind == dialect.Commit:
 		return v.commit(st, true)
+	case st.Kind == dialect.DDL:
+		return v.define(st, func() { v.engine.send(&pgproto3.Query{String: st.SQL}) })
 	}
 	return v.contend(st,
 		func() { v.engine.send(&pgproto3.Query{String: st.SQL}) },
 		func() []message { return v.ask(st.Instead) })
 }
 
-// carryOutPortal is carryOut for the extended query protocol.
-func (v *conversation) carryOutPortal(execute message, p portal) bool {
-	if p.statement.Kind == dialect.Commit {
+// performPortal is perform for the extended query protocol.
+func (v *conversation) performPortal(execute message, p portal) bool {
+	switch p.statement.Kind {
+	case dialect.Commit:
 		return v.commit(p.statement, true)
+	case dialect.DDL: // which has no parameters, and whose portal has ended with the batch
+		return v.define(p.statement, func() {
+			v.sendOwn(&pgproto3.Parse{Query: p.statement.SQL}, &pgproto3.Bind{})
+		})
 	}
 	return v.contend(p.statement,
 		func() {
@@ -173,7 +188,7 @@ func (v *conversation) outcome() (CommitCut, *pgproto3.ErrorResponse) {
 	if e := v.tooOld(); e != nil {
 		return 0, e
 	}
-	if v.tx.used && v.stale() {
+	if v.tx.used && v.stale() || v.tx.evicted {
 		return 0, conflict(schemaConflict)
 	}
 	if v.tx.doomed {
