@@ -93,7 +93,7 @@ func TestAStringOfStatementsIsOneTransaction(t *testing.T) {
 		require.Error(t, err, sql)
 		require.Equal(t, byte('I'), conn.PgConn().TxStatus(), sql)
 	}
-	apply(t, conn, "BEGIN; INSERT INTO t VALUES (4); COMMIT; SELECT 1")
+	apply(t, conn, "BEGIN; INSERT INTO t VALUES (4); COMMIT; SELECT 1", "BEGIN; CREATE TABLE u (id int); COMMIT; INSERT INTO u VALUES (1)")
 	_, err = conn.Exec(t.Context(), "BEGIN; INSERT INTO t VALUES (5); SELECT 1/0")
 	require.ErrorContains(t, err, "22012")
 	require.Equal(t, byte('E'), conn.PgConn().TxStatus())

@@ -106,6 +106,7 @@ func (v *conversation) controls(st *dialect.Statement) bool {
 // carryOut carries out a statement of a Query message and waits for its end. It is
 // false if it failed, of which the client is told.
 func (v *conversation) carryOut(st *dialect.Statement) bool {
+	v.beginImplicit()
 	if refusal := v.check(st); refusal != nil {
 		x := &exchange{refusal: refusal, take: func(m message) bool { return m.kind() == 'Z' }}
 		v.push(x)
@@ -168,7 +169,7 @@ func (v *conversation) commit(st *dialect.Statement, asked bool) bool {
 		return false
 	}
 	answers := v.ask(st.SQL)
-	v.noteEnd(answers)
+	v.noteEnd(answers, asked)
 	switch {
 	case cut == AfterApplied:
 		v.cut()
@@ -197,17 +198,19 @@ func (v *conversation) outcome() (CommitCut, *pgproto3.ErrorResponse) {
 	return v.cluster.faults.commit()
 }
 
-// noteEnd counts the end of a transaction, whose DDL is in force now.
-func (v *conversation) noteEnd(answers []message) {
+// noteEnd notes the end of a transaction, whose DDL is in force now. One that the
+// client asked for is counted.
+func (v *conversation) noteEnd(answers []message, asked bool) {
 	for _, m := range answers {
 		if m.kind() != 'C' {
 			continue
 		}
 		committed := m.text() == "COMMIT"
 		v.cluster.count(func(s *Stats) {
-			if committed {
+			switch {
+			case asked && committed:
 				s.Commits++
-			} else {
+			case asked:
 				s.Rollbacks++
 			}
 		})

@@ -1,7 +1,9 @@
 package compat
 
 import (
+	"context"
 	"errors"
+	"log/slog"
 	"testing"
 
 	"github.com/georgysavva/scany/v2/pgxscan"
@@ -82,14 +84,75 @@ func TestRiverTakesThePool(t *testing.T) {
 	}
 }
 
+type job struct{}
+
+func (job) Kind() string { return "job" }
+
+type worker struct{ river.WorkerDefaults[job] }
+
+func (worker) Work(context.Context, *river.Job[job]) error { return nil }
+
+// River's errors reach RunTx, which does not take them for conflicts.
+func TestRiverInsertsNothingWithoutItsTables(t *testing.T) {
+	pool := newPool(t)
+	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	attempts := 0
+	err = dsql.RunTx(t.Context(), pool, func(tx pgx.Tx) error {
+		attempts++
+		_, err := client.InsertTx(t.Context(), tx, job{}, nil)
+		return err
+	})
+	wantRefusal(t, err, `relation "river_job" does not exist`)
+	if attempts != 1 {
+		t.Fatalf("%d attempts, not 1", attempts)
+	}
+}
+
+func TestRiverDoesNotStartWithoutItsTables(t *testing.T) {
+	workers := river.NewWorkers()
+	river.AddWorker(workers, worker{})
+	client, err := river.NewClient(riverpgxv5.New(newPool(t)), &river.Config{
+		Logger:   slog.New(slog.DiscardHandler),
+		PollOnly: true,
+		Queues:   map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 1}},
+		Workers:  workers,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantRefusal(t, client.Start(t.Context()), `relation "river_queue" does not exist`)
+}
+
+// What river_job is made of, by River's migrations 2 and 6.
+func TestRiversJobsHaveNoTable(t *testing.T) {
+	pool := newPool(t)
+	for sql, want := range map[string]string{
+		"CREATE TYPE river_job_state AS ENUM ('available')": "CREATE TYPE not supported",
+		"CREATE TABLE river_job (attempted_by text[])":      "datatype text[] not supported",
+		"CREATE TABLE river_job (unique_states bit(8))":     "datatype bit not supported",
+		"LISTEN river_insert":                               "unsupported statement: Listen",
+	} {
+		_, err := pool.Exec(t.Context(), sql)
+		wantRefusal(t, err, want)
+	}
+}
+
 func TestRiversMigrationsAreRefused(t *testing.T) {
 	migrator, err := rivermigrate.New(riverpgxv5.New(newPool(t)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = migrator.Migrate(t.Context(), rivermigrate.DirectionUp, nil)
+	wantRefusal(t, err, `type "bigserial" does not exist`)
+}
+
+func wantRefusal(t *testing.T, err error, message string) {
+	t.Helper()
 	var refused *pgconn.PgError
-	if !errors.As(err, &refused) || refused.Message != `type "bigserial" does not exist` {
-		t.Fatalf("%v", err)
+	if !errors.As(err, &refused) || refused.Message != message {
+		t.Fatalf("%v, not %s", err, message)
 	}
 }

@@ -85,14 +85,16 @@ type handler struct{ pool *pgxpool.Pool }
 // time, so few connections do, and none that nobody asked for, as they would be dead
 // after a freeze.
 //
-// pgxpool asks a connection that has been idle for a second whether it lives before it
-// hands it out. After a thaw that is every connection, and some are dead without a
-// sign: PingTimeout bounds how long the pool waits for such a one before it opens
-// another.
+// By default pgxpool asks a connection whether it lives only if it was idle for a
+// second. The clock that it goes by may stand still in a freeze, and hours then look
+// like none: so here every connection is asked before it is handed out, which costs a
+// round trip. Some are dead without a sign: PingTimeout bounds the wait for such a one.
+// The second connection is for then, as closing the first may take 15 seconds.
 func newHandler(ctx context.Context, endpoint, region string, opts ...dsql.Option) (*handler, error) {
 	opts = append(opts, dsql.WithPoolConfig(func(p *pgxpool.Config) error {
 		p.MaxConns = 2
 		p.MinConns = 0
+		p.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return true }
 		p.PingTimeout = time.Second
 		return nil
 	}))

@@ -47,10 +47,11 @@ func run(ctx context.Context, out io.Writer) error {
 			return err
 		}
 	}
-	if err := write(ctx, pool); err != nil {
+	queries := store.New(pool)
+	if err := write(ctx, pool, queries); err != nil {
 		return err
 	}
-	authors, err := store.New(pool).ListAuthors(ctx)
+	authors, err := queries.ListAuthors(ctx)
 	if err != nil {
 		return err
 	}
@@ -68,9 +69,9 @@ func apply(ctx context.Context, pool *pgxpool.Pool, ddl string) error {
 }
 
 // write adds two authors, and a book to one of them.
-func write(ctx context.Context, pool *pgxpool.Pool) error {
+func write(ctx context.Context, pool *pgxpool.Pool, queries *store.Queries) error {
 	id, err := dsql.RunTxValue(ctx, pool, func(tx pgx.Tx) (string, error) {
-		queries := store.New(tx)
+		queries := queries.WithTx(tx)
 		if _, err := queries.CreateAuthor(ctx, store.CreateAuthorParams{Name: "Mary Shelley", Books: 7}); err != nil {
 			return "", err
 		}
@@ -80,7 +81,7 @@ func write(ctx context.Context, pool *pgxpool.Pool) error {
 		return err
 	}
 	return dsql.RunTx(ctx, pool, func(tx pgx.Tx) error {
-		_, err := store.New(tx).AddBooks(ctx, store.AddBooksParams{ID: id, Added: 1})
+		_, err := queries.WithTx(tx).AddBooks(ctx, store.AddBooksParams{ID: id, Added: 1})
 		return err
 	})
 }

@@ -36,6 +36,8 @@ func TestStatementsThatDSQLTakesAreNotRefused(t *testing.T) {
 		"SET disable_sync_create_index = off", "SET dsql.enable_batched_nestloop TO on", "RESET search_path", "SHOW transaction_isolation",
 		"CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT CASE WHEN true THEN 1 END; END",
 		"CREATE DOMAIN d AS text", "CREATE VIEW v AS SELECT 1 AS n", "CREATE SCHEMA app", "DROP DOMAIN d", "ANALYZE t", "CALL sys.wait_for_job('x')",
+		"CREATE TABLE line (id int)", "CREATE TABLE IF NOT EXISTS circle (id int)", "INSERT INTO line (id) VALUES (1)", "CREATE INDEX ASYNC ON line (id)",
+		"ALTER TABLE t ADD COLUMN generated int", "ALTER TABLE t ALTER type DROP DEFAULT", "SELECT line FROM line", "UPDATE t SET set = 1, values = 2",
 		"SELECT 1 FROM t FOR UPDATE", "SELECT 1 FROM t FOR KEY SHARE OF t", "SELECT substring('abc' for 2)", "INSERT INTO t SELECT 1", "GRANT app TO admin",
 	} {
 		statements := Parse(sql)

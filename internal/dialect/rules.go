@@ -240,7 +240,9 @@ func refuseAction(action []token) string {
 		}
 		return addConstraint
 	case has(action, "add"):
-		if find(action[1:], 0, "default") >= 0 || find(action, 0, "unique|check|primary|references|generated|constraint") >= 0 || findNotNull(action) {
+		column, _ := match(action, "add column? if? not? exists?")
+		_, definition := name(column)
+		if find(definition, 0, "default|unique|check|primary|references|generated|constraint") >= 0 || find(definition, 0, "not null") >= 0 {
 			return addColumn
 		}
 	case has(action, "alter"):
@@ -255,9 +257,6 @@ func refuseAction(action []token) string {
 	}
 	return ""
 }
-
-// findNotNull is for NOT NULL, which is not the NOT of IF NOT EXISTS.
-func findNotNull(ts []token) bool { return find(ts, 0, "not null") >= 0 }
 
 // sequenceRules are for what needs an explicit cache size.
 var sequenceRules = []Rule{
@@ -371,10 +370,16 @@ func anywhere(word, message string) func([]token) string {
 	})
 }
 
+// beforeNames are words after which a name with a parenthesis is no call.
+var beforeNames = []string{"table", "into", "exists", "references", "on", "view", "with", "recursive", "join", "from", "update", "function"}
+
 // call looks at the names of functions that are called.
 func call(refuse func(function string) string) func([]token) string {
 	return func(ts []token) string {
 		for i := 1; i < len(ts); i++ {
+			if i > 1 && followedBy(ts[i-2:], beforeNames...) {
+				continue
+			}
 			if ts[i].is("(") && ts[i-1].kind == word {
 				if message := refuse(ts[i-1].text); message != "" {
 					return message
