@@ -53,7 +53,7 @@
 //     transaction has lost it does not see. Where the answer to a statement cannot be
 //     made up, as with RETURNING, the statement fails and not the COMMIT.
 //   - What was only locked, by FOR UPDATE, is free once its transaction has ended.
-//   - Indexes are built at once. Keys and columns may be as long as PostgreSQL's.
+//   - Indexes are built at once. Keys may be as long as PostgreSQL's.
 //   - A message of a client over 10 MiB is refused with 08P01, as the documentation has
 //     it; a real cluster was seen to close the connection without a word.
 //   - Not recorded from a real cluster, and so a guess: the SQLSTATE 08006 of a missing

@@ -242,6 +242,9 @@ BEGIN
 		RETURN NULL;
 	ELSIF longest > 2097152 THEN
 		RAISE 'maximum row size exceeded' USING ERRCODE = '54000';
+	ELSIF longest > 1048576 AND EXISTS (SELECT FROM changed, pg_catalog.jsonb_each_text(pg_catalog.to_jsonb(changed)) AS c
+		WHERE CASE WHEN pg_catalog.left(c.value, 2) = '\x' THEN (pg_catalog.octet_length(c.value) - 2) / 2 ELSE pg_catalog.octet_length(c.value) END > 1048576) THEN
+		RAISE 'maximum column size exceeded' USING ERRCODE = '54000';
 	END IF;
 	n := n + coalesce(nullif(sys.engine_setting('dsqltest.rows', true), ''), '0')::bigint;
 	size := size + coalesce(nullif(sys.engine_setting('dsqltest.bytes', true), ''), '0')::bigint;
