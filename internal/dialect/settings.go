@@ -28,7 +28,7 @@ var settingRules = []Rule{
 	special("SET TRANSACTION", `setting configuration parameter "TRANSACTION" not supported`, Recorded, "SET TRANSACTION READ ONLY", refuseSet),
 	special("SET of default_transaction_isolation", `setting configuration parameter "default_transaction_isolation" not supported`, Recorded, "SET default_transaction_isolation = 'serializable'", refuseSet),
 	special("SET of statement_timeout and others", `setting configuration parameter "statement_timeout" not supported`, Observed, "SET statement_timeout = 1000", refuseSet),
-	special("SET ROLE outside of SET LOCAL", `setting configuration parameter "role" not supported`, Guessed, "SET ROLE app", refuseSet),
+	special("SET ROLE outside of SET LOCAL", `setting configuration parameter "role" not supported`, Observed, "SET ROLE app", refuseSet),
 	begins("SHOW lc_collate", "show lc_collate", `unrecognized configuration parameter "lc_collate"`, Recorded, "SHOW lc_collate").withCode("42704", ""),
 	special("set_config", `setting configuration parameter "search_path" not supported`, Observed, "SELECT set_config('search_path', 'app', false)", refuseSetConfig),
 }
