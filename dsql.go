@@ -46,7 +46,7 @@ const version = "0.1.0"
 // Unless [WithPoolConfig] sets others: connections live 50 minutes and up to 5
 // more at random, which stays under DSQL's 60-minute limit; idle ones are closed
 // after 10 minutes; none are opened ahead of need; a connect may take 10 seconds
-// for each address. A lifetime of 60 minutes or more, jitter included, is
+// for each address, and an idle connection 5 to show that it lives. A lifetime of 60 minutes or more, jitter included, is
 // refused.
 func NewPool(ctx context.Context, endpoint, region string, opts ...Option) (*pgxpool.Pool, error) {
 	c, err := connector(ctx, endpoint, region, opts)

@@ -39,7 +39,7 @@ const everyKey = "host=dsql port=5432 dbname=postgres user=dsql password='' pass
 	" default_query_exec_mode=cache_statement statement_cache_capacity=512 description_cache_capacity=512" +
 	" pool_max_conns=%d pool_min_conns=0 pool_min_idle_conns=0" +
 	" pool_max_conn_lifetime=50m pool_max_conn_lifetime_jitter=5m pool_max_conn_idle_time=10m" +
-	" pool_health_check_period=1m pool_ping_timeout=0s"
+	" pool_health_check_period=1m pool_ping_timeout=5s"
 
 // buildPoolConfig makes the configuration that all clients of c share: the
 // defaults, what the caller makes of them, and the seal over both.

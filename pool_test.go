@@ -1,15 +1,20 @@
 package dsql_test
 
 import (
+	"context"
+	"net"
 	"runtime"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/dsqltest"
 	"github.com/go-dsql/dsql/internal/script"
 )
 
@@ -19,6 +24,7 @@ func TestPoolDefaults(t *testing.T) {
 	require.Equal(t, 50*time.Minute, got.MaxConnLifetime)
 	require.Equal(t, 5*time.Minute, got.MaxConnLifetimeJitter)
 	require.Equal(t, 10*time.Minute, got.MaxConnIdleTime)
+	require.Equal(t, 5*time.Second, got.PingTimeout)
 	require.Zero(t, got.MinConns)
 	require.Zero(t, got.MinIdleConns)
 	require.EqualValues(t, max(4, runtime.NumCPU()), got.MaxConns)
@@ -72,6 +78,40 @@ func TestLifetimeStaysUnderTheSessionLimit(t *testing.T) {
 			require.ErrorContains(t, err, tt.want)
 		})
 	}
+}
+
+// mute is a connection that, once it is silent, takes what is written to nowhere.
+type mute struct {
+	net.Conn
+	silent *atomic.Bool
+}
+
+func (c mute) Write(b []byte) (int, error) {
+	if c.silent.Load() {
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
+}
+
+// As when a machine in between has forgotten the connection: nothing comes back, not
+// even an error.
+func TestASilentConnectionIsGivenUpAndAnotherTaken(t *testing.T) {
+	t.Parallel()
+	c := dsqltest.Start(t)
+	var opened []mute
+	pool := clusterPool(t, c, dsql.WithPoolConfig(func(p *pgxpool.Config) error {
+		p.ConnConfig.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) {
+			opened = append(opened, mute{conn, new(atomic.Bool)})
+			return opened[len(opened)-1], nil
+		}
+		return nil
+	}))
+	require.NoError(t, pool.Ping(t.Context()))
+	opened[0].silent.Store(true)
+	time.Sleep(1100 * time.Millisecond) // idle for over a second, pgxpool asks before it hands out
+	require.NoError(t, pool.Ping(t.Context()), "without a deadline")
+	require.Len(t, opened, 2)
+	require.NoError(t, opened[0].Close()) // pgx would wait for the server to do so
 }
 
 func TestPoolsAreCheapAndLeaveNothingBehind(t *testing.T) {
