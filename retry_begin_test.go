@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
-	"github.com/go-dsql/dsql/internal/script"
+	script "github.com/go-dsql/dsql/internal/fakepg"
 )
 
 // refusing is a pool on a server that refuses the first n connections.

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
-	"github.com/go-dsql/dsql/internal/script"
+	script "github.com/go-dsql/dsql/internal/fakepg"
 )
 
 // ways are the ways of a callback to meet an error of the server.

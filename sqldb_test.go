@@ -18,7 +18,7 @@ import (
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/dsqltest"
-	"github.com/go-dsql/dsql/internal/script"
+	script "github.com/go-dsql/dsql/internal/fakepg"
 )
 
 func openDB(t *testing.T, opts ...dsql.Option) *sql.DB {

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
-	"github.com/go-dsql/dsql/internal/script"
+	script "github.com/go-dsql/dsql/internal/fakepg"
 )
 
 func TestParseURL(t *testing.T) {

@@ -39,8 +39,8 @@ type request struct {
 	at      time.Time
 }
 
-// token is rightly signed for role, then for what change makes of it.
-func token(t *testing.T, c *Cluster, role string, change ...func(*request)) string {
+// signToken is rightly signed for role, then for what change makes of it.
+func signToken(t *testing.T, c *Cluster, role string, change ...func(*request)) string {
 	t.Helper()
 	r := request{
 		host:    c.Endpoint(),
