@@ -19,8 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/internal/harness"
-	"github.com/go-dsql/dsql/internal/script"
 )
 
 func TestOptionsAreRefused(t *testing.T) {
@@ -64,7 +64,7 @@ func TestOptionsAreRefused(t *testing.T) {
 }
 
 func TestRuntimeParametersAreMerged(t *testing.T) {
-	s, opts := harness.Start(t, script.Hooks{})
+	s, opts := harness.Start(t, fakepg.Hooks{})
 	pool := harness.NewPool(t, harness.With(opts, dsql.WithRuntimeParam("search_path", "app"), dsql.WithRuntimeParam("application_name", "svc"),
 		dsql.WithRuntimeParam("search_path", "app2"))...)
 	require.NoError(t, harness.Ping(t, pool))
@@ -140,13 +140,13 @@ func TestNothingPrintedHoldsASecret(t *testing.T) {
 }
 
 func TestNoErrorOfAConnectionHoldsASecret(t *testing.T) {
-	for name, hooks := range map[string]script.Hooks{
+	for name, hooks := range map[string]fakepg.Hooks{
 		"cut at once":         {Accept: func(net.Conn) error { return net.ErrClosed }},
-		"cut after the token": {Password: func(*script.Conn) error { return net.ErrClosed }},
-		"refused the token": {Password: func(*script.Conn) error {
+		"cut after the token": {Password: func(*fakepg.Conn) error { return net.ErrClosed }},
+		"refused the token": {Password: func(*fakepg.Conn) error {
 			return &pgconn.PgError{Code: "08006", Message: "unable to accept connection, access denied"}
 		}},
-		"refused the database": {Startup: func(*script.Conn) error { return &pgconn.PgError{Code: "3D000", Message: "no such database"} }},
+		"refused the database": {Startup: func(*fakepg.Conn) error { return &pgconn.PgError{Code: "3D000", Message: "no such database"} }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, opts := harness.Start(t, hooks)

@@ -7,13 +7,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/internal/harness"
-	"github.com/go-dsql/dsql/internal/script"
 )
 
 func TestDialAddressLeadsTCPElsewhereAndNothingElse(t *testing.T) {
 	cancelled := make(chan struct{}, 1)
-	s, opts := harness.Start(t, script.Hooks{Cancel: func(uint32, uint32) { cancelled <- struct{}{} }})
+	s, opts := harness.Start(t, fakepg.Hooks{Cancel: func(uint32, uint32) { cancelled <- struct{}{} }})
 	conn, err := dsql.Connect(t.Context(), host, "", harness.With(opts[:2], dsql.WithDialAddress(s.Addr))...)
 	require.NoError(t, err)
 	require.NoError(t, conn.PgConn().CancelRequest(t.Context()), "cancel requests go there too")
@@ -51,7 +51,7 @@ func TestDialAddressIsRefused(t *testing.T) {
 			require.ErrorContains(t, err, want, address)
 		}
 	}
-	_, opts := harness.Start(t, script.Hooks{})
+	_, opts := harness.Start(t, fakepg.Hooks{})
 	_, err := dsql.NewPool(t.Context(), host, "", harness.With(opts, dsql.WithDialAddress("127.0.0.1"))...)
 	require.ErrorContains(t, err, "dsql: DialAddress and DialFunc both say where TCP goes")
 }
@@ -86,7 +86,7 @@ func TestVPCEndpointIsToldTheCluster(t *testing.T) {
 // and returns the startup parameters.
 func wireOfVPCEndpoint(t *testing.T, more ...dsql.Option) map[string]string {
 	t.Helper()
-	s, opts := harness.Start(t, script.Hooks{})
+	s, opts := harness.Start(t, fakepg.Hooks{})
 	pool := harness.NewPool(t, harness.With(opts[:2], harness.With(more, dsql.WithDialAddress(harness.VPCEndpoint), dsql.WithPoolConfig(func(p *pgxpool.Config) error {
 		p.ConnConfig.DialFunc = harness.DialTo(s.Addr)
 		return nil

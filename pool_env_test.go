@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/internal/harness"
-	"github.com/go-dsql/dsql/internal/script"
 )
 
 // wire is what a connection looks like to the server, less what is random.
@@ -41,7 +41,7 @@ func observe(t *testing.T) wire {
 	t.Helper()
 	var seen hello
 	var mu sync.Mutex
-	cert, roots := script.Certificate(t, host)
+	cert, roots := fakepg.Certificate(t, host)
 	config := &tls.Config{
 		Certificates: []tls.Certificate{cert},
 		NextProtos:   []string{"postgresql"},
@@ -53,7 +53,7 @@ func observe(t *testing.T) wire {
 		seen = hello{h.ServerName, h.SupportedProtos, h.SupportedVersions, h.CipherSuites, h.SupportedCurves}
 		return nil, nil
 	}
-	s, opts := harness.Start(t, script.Hooks{TLS: config})
+	s, opts := harness.Start(t, fakepg.Hooks{TLS: config})
 	require.NoError(t, harness.Ping(t, harness.NewPool(t, harness.With(opts, dsql.WithRootCAs(roots))...)))
 	require.Len(t, s.Conns(), 1)
 	c := s.Conns()[0]
@@ -80,7 +80,7 @@ func observe(t *testing.T) wire {
 // trap listens where PG* variables point and must hear nothing.
 func trap(t *testing.T) (tcp, socketDir string, silent func()) {
 	t.Helper()
-	s := script.Start(t, script.Hooks{})
+	s := fakepg.Start(t, fakepg.Hooks{})
 	dir, err := os.MkdirTemp("", "trap")
 	require.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
@@ -204,20 +204,20 @@ func TestNothingAmbientChangesTheWire(t *testing.T) {
 
 func TestFailingEndpointIsNeverReplacedByAnother(t *testing.T) {
 	clearPG(t)
-	wrong, _ := script.Certificate(t, "other.example.com")
-	refuse := func(code string) script.Hooks {
-		return script.Hooks{Password: func(*script.Conn) error {
+	wrong, _ := fakepg.Certificate(t, "other.example.com")
+	refuse := func(code string) fakepg.Hooks {
+		return fakepg.Hooks{Password: func(*fakepg.Conn) error {
 			return &pgconn.PgError{Code: code, Message: "unable to accept connection, access denied"}
 		}}
 	}
 	for _, tt := range []struct {
 		name  string
-		hooks script.Hooks
+		hooks fakepg.Hooks
 	}{
-		{"cuts at once", script.Hooks{Accept: func(net.Conn) error { return net.ErrClosed }}},
-		{"cuts after the startup message", script.Hooks{Startup: func(*script.Conn) error { return net.ErrClosed }}},
-		{"cuts after the password", script.Hooks{Password: func(*script.Conn) error { return net.ErrClosed }}},
-		{"presents a wrong certificate", script.Hooks{TLS: &tls.Config{Certificates: []tls.Certificate{wrong}}}},
+		{"cuts at once", fakepg.Hooks{Accept: func(net.Conn) error { return net.ErrClosed }}},
+		{"cuts after the startup message", fakepg.Hooks{Startup: func(*fakepg.Conn) error { return net.ErrClosed }}},
+		{"cuts after the password", fakepg.Hooks{Password: func(*fakepg.Conn) error { return net.ErrClosed }}},
+		{"presents a wrong certificate", fakepg.Hooks{TLS: &tls.Config{Certificates: []tls.Certificate{wrong}}}},
 		{"answers 08006", refuse("08006")},
 		{"answers 28000", refuse("28000")},
 		{"answers 53300", refuse("53300")},

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/internal/harness"
-	"github.com/go-dsql/dsql/internal/script"
 )
 
 // refusedParams are those that a real cluster answers with 0A000, and a word of
@@ -56,7 +56,7 @@ func TestParametersThatDSQLRefusesAreRefusedAtConstruction(t *testing.T) {
 }
 
 func TestRefusedParameterOfABeforeConnectHookIsNotSent(t *testing.T) {
-	s, opts := harness.Start(t, script.Hooks{})
+	s, opts := harness.Start(t, fakepg.Hooks{})
 	pool := harness.NewPool(t, harness.With(opts, dsql.WithPoolConfig(func(p *pgxpool.Config) error {
 		p.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
 			c.RuntimeParams["statement_timeout"] = "3s"
@@ -96,7 +96,7 @@ func TestOptionsAreSearchedForRefusedParameters(t *testing.T) {
 }
 
 func TestOtherParametersPass(t *testing.T) {
-	s, opts := harness.Start(t, script.Hooks{})
+	s, opts := harness.Start(t, fakepg.Hooks{})
 	pool := harness.NewPool(t, harness.With(opts, dsql.WithRuntimeParam("timezone", "Europe/Athens"), dsql.WithRuntimeParam("dsql.new_one", "on"), dsql.WithRuntimeParam("options", "-c datestyle=ISO"))...)
 	require.NoError(t, harness.Ping(t, pool))
 	require.Equal(t, map[string]string{

@@ -15,8 +15,8 @@ import (
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/dsqltest"
+	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/internal/harness"
-	"github.com/go-dsql/dsql/internal/script"
 )
 
 func TestPoolDefaults(t *testing.T) {
@@ -116,7 +116,7 @@ func TestASilentConnectionIsGivenUpAndAnotherTaken(t *testing.T) {
 }
 
 func TestPoolsAreCheapAndLeaveNothingBehind(t *testing.T) {
-	_, opts := harness.Start(t, script.Hooks{})
+	_, opts := harness.Start(t, fakepg.Hooks{})
 	before := runtime.NumGoroutine()
 	for range 50 {
 		pool, err := dsql.NewPool(t.Context(), host, "", opts...)

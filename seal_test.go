@@ -16,14 +16,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/internal/harness"
-	"github.com/go-dsql/dsql/internal/script"
 )
 
 func TestWhatTheServerSees(t *testing.T) {
 	for _, role := range []string{"admin", "app"} {
 		t.Run(role, func(t *testing.T) {
-			s, opts := harness.Start(t, script.Hooks{})
+			s, opts := harness.Start(t, fakepg.Hooks{})
 			pool := harness.NewPool(t, harness.With(opts, dsql.WithUser(role))...)
 			require.Zero(t, s.Accepted(), "NewPool does not connect")
 			require.NoError(t, harness.Ping(t, pool))
@@ -48,7 +48,7 @@ func TestWhatTheServerSees(t *testing.T) {
 }
 
 func TestConnectSendsTheSame(t *testing.T) {
-	s, opts := harness.Start(t, script.Hooks{})
+	s, opts := harness.Start(t, fakepg.Hooks{})
 	conn, err := dsql.Connect(t.Context(), host, "", opts...)
 	require.NoError(t, err)
 	require.NoError(t, conn.Close(t.Context()))
@@ -62,7 +62,7 @@ func TestConnectSendsTheSame(t *testing.T) {
 }
 
 func TestEveryConnectionHasItsOwnTokenAndResumesTLS(t *testing.T) {
-	s, opts := harness.Start(t, script.Hooks{})
+	s, opts := harness.Start(t, fakepg.Hooks{})
 	signed := make(chan struct{}, 1)
 	pool := harness.NewPool(t, harness.With(opts, dsql.WithTokenLifetime(time.Hour))...)
 	require.NoError(t, harness.Ping(t, pool))
@@ -82,7 +82,7 @@ func TestEveryConnectionHasItsOwnTokenAndResumesTLS(t *testing.T) {
 }
 
 func TestNegotiatedTLSCanBeAskedFor(t *testing.T) {
-	s, opts := harness.Start(t, script.Hooks{})
+	s, opts := harness.Start(t, fakepg.Hooks{})
 	pool := harness.NewPool(t, harness.With(opts, dsql.WithPoolConfig(func(p *pgxpool.Config) error {
 		p.ConnConfig.SSLNegotiation = "postgres"
 		return nil
@@ -95,9 +95,9 @@ func TestNegotiatedTLSCanBeAskedFor(t *testing.T) {
 }
 
 func TestServerThatIsNotTheEndpointGetsNoStartupMessage(t *testing.T) {
-	wrongName, wrongNamePool := script.Certificate(t, "other.dsql.us-east-1.on.aws")
-	unknown, _ := script.Certificate(t, host)
-	_, otherPool := script.Certificate(t, host)
+	wrongName, wrongNamePool := fakepg.Certificate(t, "other.dsql.us-east-1.on.aws")
+	unknown, _ := fakepg.Certificate(t, host)
+	_, otherPool := fakepg.Certificate(t, host)
 	for _, tt := range []struct {
 		name  string
 		tls   *tls.Config
@@ -110,7 +110,7 @@ func TestServerThatIsNotTheEndpointGetsNoStartupMessage(t *testing.T) {
 		{"TLS 1.1 only", &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}, nil, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s, opts := harness.Start(t, script.Hooks{TLS: tt.tls})
+			s, opts := harness.Start(t, fakepg.Hooks{TLS: tt.tls})
 			if tt.roots != nil {
 				opts = harness.With(opts, dsql.WithRootCAs(tt.roots))
 			} else if tt.want != nil {
@@ -197,7 +197,7 @@ func TestBeforeConnectCannotBreakTheSeal(t *testing.T) {
 	}...)
 	for _, tt := range cases {
 		t.Run(tt.name, func(t *testing.T) {
-			s, opts := harness.Start(t, script.Hooks{})
+			s, opts := harness.Start(t, fakepg.Hooks{})
 			pool := harness.NewPool(t, harness.With(opts, dsql.WithPoolConfig(func(p *pgxpool.Config) error {
 				p.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error { tt.change(&c.Config); return nil }
 				return nil
@@ -226,7 +226,7 @@ func (tracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {
 func TestTracerCannotBreakTheSeal(t *testing.T) {
 	for _, tt := range tampering {
 		t.Run(tt.name, func(t *testing.T) {
-			s, opts := harness.Start(t, script.Hooks{})
+			s, opts := harness.Start(t, fakepg.Hooks{})
 			pool := harness.NewPool(t, harness.With(opts, dsql.WithPoolConfig(func(p *pgxpool.Config) error {
 				p.ConnConfig.Tracer = tracer{tt.change}
 				return nil
@@ -240,7 +240,7 @@ func TestTracerCannotBreakTheSeal(t *testing.T) {
 func TestAfterNetConnectCannotBreakTheSeal(t *testing.T) {
 	for _, tt := range tampering {
 		t.Run(tt.name, func(t *testing.T) {
-			s, opts := harness.Start(t, script.Hooks{})
+			s, opts := harness.Start(t, fakepg.Hooks{})
 			pool := harness.NewPool(t, harness.With(opts, dsql.WithPoolConfig(func(p *pgxpool.Config) error {
 				p.ConnConfig.AfterNetConnect = func(_ context.Context, c *pgconn.Config, conn net.Conn) (net.Conn, error) {
 					tt.change(c)
@@ -255,7 +255,7 @@ func TestAfterNetConnectCannotBreakTheSeal(t *testing.T) {
 }
 
 func TestHooksOfTheCallerRun(t *testing.T) {
-	s, opts := harness.Start(t, script.Hooks{})
+	s, opts := harness.Start(t, fakepg.Hooks{})
 	var order []string
 	note := func(what string) { order = append(order, what) }
 	opts = append(opts[:2:2], dsql.WithPoolConfig(func(p *pgxpool.Config) error {
@@ -292,7 +292,7 @@ func TestHooksOfTheCallerRun(t *testing.T) {
 
 func TestErrorOfACallersHookComesThrough(t *testing.T) {
 	broken := errors.New("broken")
-	s, opts := harness.Start(t, script.Hooks{})
+	s, opts := harness.Start(t, fakepg.Hooks{})
 	hook := func(f func(*pgxpool.Config)) dsql.Option {
 		return dsql.WithPoolConfig(func(p *pgxpool.Config) error { f(p); return nil })
 	}
@@ -310,8 +310,8 @@ func TestErrorOfACallersHookComesThrough(t *testing.T) {
 }
 
 func TestTrustRootsSetByAPoolConfigFunctionCount(t *testing.T) {
-	cert, roots := script.Certificate(t, host)
-	s, opts := harness.Start(t, script.Hooks{TLS: &tls.Config{Certificates: []tls.Certificate{cert}}})
+	cert, roots := fakepg.Certificate(t, host)
+	s, opts := harness.Start(t, fakepg.Hooks{TLS: &tls.Config{Certificates: []tls.Certificate{cert}}})
 	require.NoError(t, harness.Ping(t, harness.NewPool(t, harness.With(opts[1:], dsql.WithPoolConfig(func(p *pgxpool.Config) error {
 		p.ConnConfig.TLSConfig.RootCAs = roots
 		return nil
@@ -321,7 +321,7 @@ func TestTrustRootsSetByAPoolConfigFunctionCount(t *testing.T) {
 
 func TestDialFuncIsGivenTheNameForCancelRequestsToo(t *testing.T) {
 	cancelled := make(chan struct{}, 1)
-	s, opts := harness.Start(t, script.Hooks{Cancel: func(pid, key uint32) {
+	s, opts := harness.Start(t, fakepg.Hooks{Cancel: func(pid, key uint32) {
 		if pid == 1 && key == 2 {
 			cancelled <- struct{}{}
 		}
@@ -343,7 +343,7 @@ func TestDialFuncIsGivenTheNameForCancelRequestsToo(t *testing.T) {
 }
 
 func TestPoolConfigIsTheCallersToChange(t *testing.T) {
-	s, opts := harness.Start(t, script.Hooks{})
+	s, opts := harness.Start(t, fakepg.Hooks{})
 	cfg := dsql.Config{Endpoint: host}
 	for _, opt := range opts {
 		require.NoError(t, opt(&cfg))
@@ -374,7 +374,7 @@ func TestPoolConfigIsTheCallersToChange(t *testing.T) {
 }
 
 func TestConnConfigHasAFreshTokenAndTheSeal(t *testing.T) {
-	s, opts := harness.Start(t, script.Hooks{})
+	s, opts := harness.Start(t, fakepg.Hooks{})
 	cfg := dsql.Config{Endpoint: host}
 	for _, opt := range opts {
 		require.NoError(t, opt(&cfg))

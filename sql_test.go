@@ -18,8 +18,8 @@ import (
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/dsqltest"
+	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/internal/harness"
-	"github.com/go-dsql/dsql/internal/script"
 	"github.com/go-dsql/dsql/occ"
 )
 
@@ -32,7 +32,7 @@ func openDB(t *testing.T, opts ...dsql.Option) *sql.DB {
 }
 
 func TestOpenDBSendsWhatAPoolSends(t *testing.T) {
-	s, opts := harness.Start(t, script.Hooks{})
+	s, opts := harness.Start(t, fakepg.Hooks{})
 	db := openDB(t, harness.With(opts, dsql.WithUser("app"), dsql.WithRuntimeParam("search_path", "app"))...)
 	require.Zero(t, s.Accepted(), "OpenDB does not connect")
 	db.SetMaxIdleConns(0)
@@ -50,7 +50,7 @@ func TestOpenDBSendsWhatAPoolSends(t *testing.T) {
 }
 
 func TestOpenDBKeepsTheSeal(t *testing.T) {
-	s, opts := harness.Start(t, script.Hooks{})
+	s, opts := harness.Start(t, fakepg.Hooks{})
 	db := openDB(t, harness.With(opts, dsql.WithPoolConfig(func(p *pgxpool.Config) error {
 		p.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
 			c.TLSConfig.InsecureSkipVerify = true
@@ -91,10 +91,10 @@ func TestStatementThatWasCutRunsOnce(t *testing.T) {
 	}
 	for name, way := range ways {
 		t.Run(name, func(t *testing.T) {
-			answers := &script.SQL{Answer: func(st script.Statement) script.Reply {
-				return script.Reply{Cut: st.Step == script.Execute && st.SQL != "-- ping"}
+			answers := &fakepg.SQL{Answer: func(st fakepg.Statement) fakepg.Reply {
+				return fakepg.Reply{Cut: st.Step == fakepg.Execute && st.SQL != "-- ping"}
 			}}
-			_, opts := harness.Start(t, script.Hooks{Session: answers.Session})
+			_, opts := harness.Start(t, fakepg.Hooks{Session: answers.Session})
 			db := openDB(t, opts...)
 			require.NoError(t, db.PingContext(t.Context()))
 			err := way(t.Context(), db)
@@ -135,7 +135,7 @@ func TestDeadIdleConnectionIsReplacedBeforeAnythingIsSent(t *testing.T) {
 }
 
 func TestConnectionsEndBetweenTwoUsesAndNotInATransaction(t *testing.T) {
-	s, opts := harness.Start(t, script.Hooks{Session: (&script.SQL{}).Session})
+	s, opts := harness.Start(t, fakepg.Hooks{Session: (&fakepg.SQL{}).Session})
 	db := openDB(t, harness.With(opts, dsql.WithPoolConfig(func(p *pgxpool.Config) error {
 		p.MaxConnLifetime, p.MaxConnLifetimeJitter = time.Nanosecond, 0
 		return nil
@@ -155,13 +155,13 @@ func TestConnectionsEndBetweenTwoUsesAndNotInATransaction(t *testing.T) {
 
 func TestIsolationLevelsOfDatabaseSQL(t *testing.T) {
 	var begins atomic.Int64
-	answers := &script.SQL{Answer: func(st script.Statement) script.Reply {
+	answers := &fakepg.SQL{Answer: func(st fakepg.Statement) fakepg.Reply {
 		if len(st.SQL) > 4 && st.SQL[:5] == "begin" {
 			begins.Add(1)
 		}
-		return script.Reply{}
+		return fakepg.Reply{}
 	}}
-	_, opts := harness.Start(t, script.Hooks{Session: answers.Session})
+	_, opts := harness.Start(t, fakepg.Hooks{Session: answers.Session})
 	db := openDB(t, opts...)
 	for _, o := range []*sql.TxOptions{nil, {}, {Isolation: sql.LevelRepeatableRead}, {ReadOnly: true}} {
 		tx, err := db.BeginTx(t.Context(), o)
@@ -177,7 +177,7 @@ func TestIsolationLevelsOfDatabaseSQL(t *testing.T) {
 }
 
 func TestDriverInterfacesAreAllThere(t *testing.T) {
-	_, opts := harness.Start(t, script.Hooks{Session: (&script.SQL{}).Session})
+	_, opts := harness.Start(t, fakepg.Hooks{Session: (&fakepg.SQL{}).Session})
 	db := openDB(t, opts...)
 	conn, err := db.Conn(t.Context())
 	require.NoError(t, err)

@@ -20,8 +20,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/internal/harness"
-	"github.com/go-dsql/dsql/internal/script"
 )
 
 var errDialled = errors.New("dialled")
@@ -96,7 +96,7 @@ func TestDefaultChainReadsTheEnvironment(t *testing.T) {
 
 func TestOneProviderCallServesManyConnections(t *testing.T) {
 	provider, calls := harness.Provider(func(context.Context, int64) (aws.Credentials, error) { return harness.Expiring(time.Hour), nil })
-	_, opts := harness.Start(t, script.Hooks{})
+	_, opts := harness.Start(t, fakepg.Hooks{})
 	pool := harness.NewPool(t, harness.With(opts, dsql.WithCredentials(provider))...)
 	for range 5 {
 		require.NoError(t, harness.Ping(t, pool))
@@ -297,7 +297,7 @@ func startSTS(t *testing.T) (*sts.Client, *atomic.Int64) {
 
 func TestAssumedRoleIsOneSTSCallForManyConnections(t *testing.T) {
 	stsClient, calls := startSTS(t)
-	s, opts := harness.Start(t, script.Hooks{})
+	s, opts := harness.Start(t, fakepg.Hooks{})
 
 	const roleARN = "arn:aws:iam::210987654321:role/dsql-app"
 	provider := stscreds.NewAssumeRoleProvider(stsClient, roleARN)

@@ -17,8 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/internal/harness"
-	"github.com/go-dsql/dsql/internal/script"
 )
 
 // lines collects what is logged.
@@ -61,7 +61,7 @@ func (l *lines) all(t *testing.T) []map[string]any {
 }
 
 func TestConnectionsAreLogged(t *testing.T) {
-	_, opts := harness.Start(t, script.Hooks{})
+	_, opts := harness.Start(t, fakepg.Hooks{})
 	expires := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
 	provider, _ := harness.Provider(func(context.Context, int64) (aws.Credentials, error) {
 		creds := harness.Expiring(time.Hour)
@@ -98,7 +98,7 @@ func TestWhereTheRegionCameFromIsLogged(t *testing.T) {
 }
 
 func TestRefusalsAreWarnings(t *testing.T) {
-	_, opts := harness.Start(t, script.Hooks{Password: func(*script.Conn) error {
+	_, opts := harness.Start(t, fakepg.Hooks{Password: func(*fakepg.Conn) error {
 		return &pgconn.PgError{Code: "28000", Message: "unable to accept connection, access denied"}
 	}})
 	var log lines
@@ -137,7 +137,7 @@ func TestNothingIsLoggedWithoutALogger(t *testing.T) {
 	before := slog.Default()
 	defer slog.SetDefault(before)
 	slog.SetDefault(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
-	s, opts := harness.Start(t, script.Hooks{Password: func(*script.Conn) error { return &pgconn.PgError{Code: "53400", Message: "no"} }})
+	s, opts := harness.Start(t, fakepg.Hooks{Password: func(*fakepg.Conn) error { return &pgconn.PgError{Code: "53400", Message: "no"} }})
 	require.Error(t, harness.Ping(t, harness.NewPool(t, opts...)))
 	require.Len(t, s.Conns(), 1)
 	require.Empty(t, log.text.String())
@@ -184,8 +184,8 @@ func (c *callerTracer) TraceAcquireEnd(context.Context, *pgxpool.Pool, pgxpool.T
 }
 
 func TestTheCallersTracerIsToldAllTheSame(t *testing.T) {
-	sql := &script.SQL{}
-	_, opts := harness.Start(t, script.Hooks{Session: sql.Session})
+	sql := &fakepg.SQL{}
+	_, opts := harness.Start(t, fakepg.Hooks{Session: sql.Session})
 	tracer := new(callerTracer)
 	var log lines
 	pool := harness.NewPool(t, harness.With(opts, log.option(), dsql.WithPoolConfig(func(p *pgxpool.Config) error {

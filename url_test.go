@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/internal/harness"
-	"github.com/go-dsql/dsql/internal/script"
 )
 
 func TestParseURL(t *testing.T) {
@@ -140,7 +140,7 @@ func TestURLIsRefused(t *testing.T) {
 }
 
 func TestSettingsOfAURLTakeEffect(t *testing.T) {
-	s, opts := harness.Start(t, script.Hooks{})
+	s, opts := harness.Start(t, fakepg.Hooks{})
 	cfg, err := dsql.ParseURL("postgres://app@" + host + "/postgres?search_path=app&application_name=svc&token_lifetime=1m" +
 		"&sslmode=require&sslnegotiation=postgres&connect_timeout=20&default_query_exec_mode=simple_protocol" +
 		"&pool_max_conns=7&pool_min_conns=1&pool_min_idle_conns=2&pool_max_conn_lifetime=30m&pool_max_conn_lifetime_jitter=3m" +

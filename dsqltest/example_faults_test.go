@@ -128,13 +128,13 @@ func ExampleCluster_RefuseConnections() {
 	// <nil>
 }
 
-func ExampleCluster_Wake() {
+func ExampleCluster_SetWaking() {
 	ctx := context.Background()
 	c, pool := open(ctx)
 	defer c.Close()
 	defer pool.Close()
 
-	c.Wake(100 * time.Millisecond)
+	c.SetWaking(100 * time.Millisecond)
 	err := occ.RunTx(ctx, pool, func(pgx.Tx) error { return nil })
 	fmt.Println(err)
 	// Output: <nil>
@@ -175,13 +175,13 @@ func ExampleCluster_SetLatency() {
 	// Output: true
 }
 
-func ExampleCluster_OffsetClock() {
+func ExampleCluster_SetClockOffset() {
 	ctx := context.Background()
 	c, pool := open(ctx)
 	defer c.Close()
 	defer pool.Close()
 
-	c.OffsetClock(time.Hour) // the cluster's, so every token has expired
+	c.SetClockOffset(time.Hour) // the cluster's, so every token has expired
 	fmt.Println(dsql.IsAccessDenied(pool.Ping(ctx)))
 	// Output: true
 }
@@ -200,9 +200,9 @@ func ExampleCluster_Stats() {
 	// Output: {Connects:1 Begins:2 Commits:1 Rollbacks:0 Conflicts:1 Retries:1}
 }
 
-func ExampleWithConnectRate() {
+func ExampleWithConnectQuota() {
 	ctx := context.Background()
-	c, pool := open(ctx, dsqltest.WithConnectRate(100, 1000)) // DSQL's own quota
+	c, pool := open(ctx, dsqltest.WithConnectQuota(100, 1000)) // DSQL's own quota
 	defer c.Close()
 	defer pool.Close()
 	fmt.Println(pool.Ping(ctx))

@@ -10,31 +10,31 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
-	"github.com/go-dsql/dsql/internal/script"
+	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/occ"
 )
 
 // ways are the ways of a callback to meet an error of the server.
 var ways = []struct {
 	name     string
-	step     script.Step
+	step     fakepg.Step
 	prefix   string
 	rows     [][]int64
 	extended bool // the step is of the extended protocol
 	run      func(ctx context.Context, tx pgx.Tx) error
 }{
-	{"Exec", script.Execute, "update", nil, false, update},
-	{"Exec at Parse", script.Parse, "update", nil, true, update},
-	{"Exec at Bind", script.Bind, "update", nil, true, update},
-	{"Prepare", script.Parse, "update", nil, false, func(ctx context.Context, tx pgx.Tx) error {
+	{"Exec", fakepg.Execute, "update", nil, false, update},
+	{"Exec at Parse", fakepg.Parse, "update", nil, true, update},
+	{"Exec at Bind", fakepg.Bind, "update", nil, true, update},
+	{"Prepare", fakepg.Parse, "update", nil, false, func(ctx context.Context, tx pgx.Tx) error {
 		_, err := tx.Prepare(ctx, "name", updateN)
 		return err
 	}},
-	{"QueryRow", script.Execute, "select", nil, false, func(ctx context.Context, tx pgx.Tx) error {
+	{"QueryRow", fakepg.Execute, "select", nil, false, func(ctx context.Context, tx pgx.Tx) error {
 		var n int64
 		return tx.QueryRow(ctx, selectN, 1).Scan(&n)
 	}},
-	{"rows.Err after a row", script.Execute, "select", [][]int64{{1}}, false, func(ctx context.Context, tx pgx.Tx) error {
+	{"rows.Err after a row", fakepg.Execute, "select", [][]int64{{1}}, false, func(ctx context.Context, tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, selectN, 1)
 		if err != nil {
 			return err
@@ -43,7 +43,7 @@ var ways = []struct {
 		}
 		return rows.Err()
 	}},
-	{"rows.Err after Close", script.Execute, "select", [][]int64{{1}}, false, func(ctx context.Context, tx pgx.Tx) error {
+	{"rows.Err after Close", fakepg.Execute, "select", [][]int64{{1}}, false, func(ctx context.Context, tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, selectN, 1)
 		if err != nil {
 			return err
@@ -51,32 +51,32 @@ var ways = []struct {
 		rows.Close()
 		return rows.Err()
 	}},
-	{"CollectRows", script.Execute, "select", [][]int64{{1}, {2}}, false, func(ctx context.Context, tx pgx.Tx) error {
+	{"CollectRows", fakepg.Execute, "select", [][]int64{{1}, {2}}, false, func(ctx context.Context, tx pgx.Tx) error {
 		rows, _ := tx.Query(ctx, selectN, 1)
 		_, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 		return err
 	}},
-	{"batch Exec", script.Execute, "update", nil, false, func(ctx context.Context, tx pgx.Tx) error {
+	{"batch Exec", fakepg.Execute, "update", nil, false, func(ctx context.Context, tx pgx.Tx) error {
 		results := tx.SendBatch(ctx, batch(updateN))
 		_, err := results.Exec()
 		return errors.Join(err, results.Close())
 	}},
-	{"batch Query", script.Execute, "select", [][]int64{{1}}, false, func(ctx context.Context, tx pgx.Tx) error {
+	{"batch Query", fakepg.Execute, "select", [][]int64{{1}}, false, func(ctx context.Context, tx pgx.Tx) error {
 		results := tx.SendBatch(ctx, batch(selectN))
 		rows, _ := results.Query()
 		_, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 		return errors.Join(err, results.Close())
 	}},
-	{"batch QueryRow", script.Execute, "select", nil, false, func(ctx context.Context, tx pgx.Tx) error {
+	{"batch QueryRow", fakepg.Execute, "select", nil, false, func(ctx context.Context, tx pgx.Tx) error {
 		results := tx.SendBatch(ctx, batch(selectN))
 		var n int64
 		err := results.QueryRow().Scan(&n)
 		return errors.Join(err, results.Close())
 	}},
-	{"batch Close", script.Execute, "update", nil, false, func(ctx context.Context, tx pgx.Tx) error {
+	{"batch Close", fakepg.Execute, "update", nil, false, func(ctx context.Context, tx pgx.Tx) error {
 		return tx.SendBatch(ctx, batch(updateN)).Close()
 	}},
-	{"CopyFrom", script.Execute, "copy", nil, false, func(ctx context.Context, tx pgx.Tx) error {
+	{"CopyFrom", fakepg.Execute, "copy", nil, false, func(ctx context.Context, tx pgx.Tx) error {
 		_, err := tx.CopyFrom(ctx, pgx.Identifier{"t"}, []string{"n"}, pgx.CopyFromRows([][]any{{int64(1)}}))
 		return err
 	}},
@@ -161,7 +161,7 @@ func TestRowsThatAreOnlyClosedShowTheConflict(t *testing.T) {
 			t.Parallel()
 			reply := conflict()
 			reply.Rows = [][]int64{{1}}
-			s := startSQL(t, first(1, script.Execute, "select", reply))
+			s := startSQL(t, first(1, fakepg.Execute, "select", reply))
 			calls := 0
 			err := occ.RunTx(t.Context(), s.pool, func(tx pgx.Tx) error {
 				calls++
@@ -177,7 +177,7 @@ func TestRowsThatAreOnlyClosedShowTheConflict(t *testing.T) {
 
 func TestErrorAfterASwallowedConflictIsTheConflict(t *testing.T) {
 	t.Parallel()
-	s := startSQL(t, first(1, script.Execute, "update", conflict()))
+	s := startSQL(t, first(1, fakepg.Execute, "update", conflict()))
 	calls := 0
 	err := occ.RunTx(t.Context(), s.pool, func(tx pgx.Tx) error {
 		calls++
@@ -193,7 +193,7 @@ func TestConflictAtBeginAndCommit(t *testing.T) {
 	for statement, calls := range map[string]int{"begin": 1, commit: 3} {
 		t.Run(statement, func(t *testing.T) {
 			t.Parallel()
-			s := startSQL(t, first(2, script.Execute, statement, conflict()))
+			s := startSQL(t, first(2, fakepg.Execute, statement, conflict()))
 			called := 0
 			err := occ.RunTx(t.Context(), s.pool, func(tx pgx.Tx) error {
 				called++
@@ -218,7 +218,7 @@ func TestWrappedConflictIsRetried(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := startSQL(t, first(1, script.Execute, "update", conflict()))
+			s := startSQL(t, first(1, fakepg.Execute, "update", conflict()))
 			calls := 0
 			err := occ.RunTx(t.Context(), s.pool, func(tx pgx.Tx) error {
 				calls++
@@ -253,7 +253,7 @@ func TestFinalErrors(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := startSQL(t, first(1, script.Execute, "update", script.Reply{Err: err}))
+			s := startSQL(t, first(1, fakepg.Execute, "update", fakepg.Reply{Err: err}))
 			calls := 0
 			got := occ.RunTx(t.Context(), s.pool, func(tx pgx.Tx) error {
 				calls++
@@ -270,7 +270,7 @@ func TestFinalErrors(t *testing.T) {
 	}
 	t.Run("flattened conflict", func(t *testing.T) {
 		t.Parallel()
-		s := startSQL(t, first(1, script.Execute, "update", conflict()))
+		s := startSQL(t, first(1, fakepg.Execute, "update", conflict()))
 		calls := 0
 		err := occ.RunTx(t.Context(), s.pool, func(tx pgx.Tx) error {
 			calls++
@@ -292,7 +292,7 @@ func TestFinalErrors(t *testing.T) {
 
 func TestSwallowedErrorIsNoSuccess(t *testing.T) {
 	t.Parallel()
-	s := startSQL(t, first(1, script.Execute, "update", failing("23505", "duplicate key")))
+	s := startSQL(t, first(1, fakepg.Execute, "update", failing("23505", "duplicate key")))
 	calls := 0
 	err := occ.RunTx(t.Context(), s.pool, func(tx pgx.Tx) error {
 		calls++
@@ -309,7 +309,7 @@ func TestSwallowedErrorIsNoSuccess(t *testing.T) {
 func TestSwallowedErrorThatWasNotSeenIsRetriedTwice(t *testing.T) {
 	t.Parallel()
 	for failures, wanted := range map[int]string{2: "", 3: "commit unexpectedly resulted in rollback, as a statement had failed and the callback returned nil"} {
-		s := startSQL(t, first(failures, script.Execute, "update", conflict()))
+		s := startSQL(t, first(failures, fakepg.Execute, "update", conflict()))
 		calls := 0
 		err := occ.RunTx(t.Context(), s.pool, func(tx pgx.Tx) error {
 			calls++

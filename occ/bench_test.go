@@ -17,7 +17,7 @@ import (
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/dsqltest"
-	"github.com/go-dsql/dsql/internal/script"
+	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/occ"
 )
 
@@ -94,14 +94,14 @@ func withoutBackoff(ctx context.Context, pool *pgxpool.Pool, fn func(pgx.Tx) err
 // openScriptedRow is a server under first-committer-wins whose COMMIT takes a
 // millisecond.
 func openScriptedRow(b *testing.B, conns int) *pgxpool.Pool {
-	rows := &script.Rows{}
-	sql := &script.SQL{Answer: func(s script.Statement) script.Reply {
+	rows := &fakepg.Rows{}
+	sql := &fakepg.SQL{Answer: func(s fakepg.Statement) fakepg.Reply {
 		if s.SQL == commit {
 			time.Sleep(time.Millisecond)
 		}
 		return rows.Answer(s)
 	}}
-	server := script.Start(b, script.Hooks{Session: sql.Session})
+	server := fakepg.Start(b, fakepg.Hooks{Session: sql.Session})
 	pool, err := pgxpool.New(b.Context(), fmt.Sprintf("postgres://u:p@%s/db?sslmode=disable&pool_max_conns=%d", server.Addr, conns))
 	if err != nil {
 		b.Fatal(err)

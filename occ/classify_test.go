@@ -13,27 +13,27 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
-	"github.com/go-dsql/dsql/internal/script"
+	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/occ"
 )
 
 // refusing is a pool on a server that refuses the first n connections.
-func refusingBegin(t *testing.T, n int, hook func(h *script.Hooks, refuse func() bool)) (*pgxpool.Pool, *script.SQL) {
+func refusingBegin(t *testing.T, n int, hook func(h *fakepg.Hooks, refuse func() bool)) (*pgxpool.Pool, *fakepg.SQL) {
 	t.Helper()
 	var asked atomic.Int64
-	sql := &script.SQL{}
-	hooks := script.Hooks{Session: sql.Session}
+	sql := &fakepg.SQL{}
+	hooks := fakepg.Hooks{Session: sql.Session}
 	hook(&hooks, func() bool { return asked.Add(1) <= int64(n) })
-	server := script.Start(t, hooks)
+	server := fakepg.Start(t, hooks)
 	pool, err := pgxpool.New(t.Context(), fmt.Sprintf("postgres://u:p@%s/db?sslmode=disable&pool_max_conns=1", server.Addr))
 	require.NoError(t, err)
 	t.Cleanup(pool.Close)
 	return pool, sql
 }
 
-func refusal(code, message, hint string) func(*script.Hooks, func() bool) {
-	return func(h *script.Hooks, refuse func() bool) {
-		h.Password = func(*script.Conn) error {
+func refusal(code, message, hint string) func(*fakepg.Hooks, func() bool) {
+	return func(h *fakepg.Hooks, refuse func() bool) {
+		h.Password = func(*fakepg.Conn) error {
 			if refuse() {
 				return &pgconn.PgError{Code: code, Message: message, Hint: hint}
 			}
@@ -46,7 +46,7 @@ func TestFailureToBeginIsRetried(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
 		name string
-		hook func(*script.Hooks, func() bool)
+		hook func(*fakepg.Hooks, func() bool)
 	}{
 		{"too many connections", refusal("53300", "Unable to accept connection, too many open connections.", "")},
 		{"too many a second", refusal("53400", "Unable to accept connection, rate exceeded.", "")},
@@ -54,7 +54,7 @@ func TestFailureToBeginIsRetried(t *testing.T) {
 		{"starting up", refusal("57P03", "the database system is starting up", "")},
 		{"server unavailable", refusal("XX000", "server unavailable", "")},
 		{"signature expired", refusal("08006", deniedMessage, "Signature expired: 20261001T000000Z is now earlier than")},
-		{"reset", func(h *script.Hooks, refuse func() bool) {
+		{"reset", func(h *fakepg.Hooks, refuse func() bool) {
 			h.Accept = func(c net.Conn) error {
 				if refuse() {
 					_ = c.(*net.TCPConn).SetLinger(0)
@@ -63,8 +63,8 @@ func TestFailureToBeginIsRetried(t *testing.T) {
 				return nil
 			}
 		}},
-		{"closed", func(h *script.Hooks, refuse func() bool) {
-			h.Startup = func(*script.Conn) error {
+		{"closed", func(h *fakepg.Hooks, refuse func() bool) {
+			h.Startup = func(*fakepg.Conn) error {
 				if refuse() {
 					return errors.New("close")
 				}
@@ -144,8 +144,8 @@ func TestRefusedRoleIsFinal(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			var asked atomic.Int64
-			pool, sql := refusingBegin(t, 100, func(h *script.Hooks, _ func() bool) {
-				h.Password = func(*script.Conn) error {
+			pool, sql := refusingBegin(t, 100, func(h *fakepg.Hooks, _ func() bool) {
+				h.Password = func(*fakepg.Conn) error {
 					asked.Add(1)
 					return &pgconn.PgError{Code: test.code, Message: test.message, Hint: test.hint}
 				}
@@ -163,7 +163,7 @@ func TestRefusedRoleIsFinal(t *testing.T) {
 // A connection that was cut while it was idle fails at BEGIN, where nothing ran.
 func TestDeadIdleConnectionIsReplaced(t *testing.T) {
 	t.Parallel()
-	s := startSQL(t, first(1, script.Execute, "begin", script.Reply{Cut: true}))
+	s := startSQL(t, first(1, fakepg.Execute, "begin", fakepg.Reply{Cut: true}))
 	calls := 0
 	require.NoError(t, occ.RunTx(t.Context(), s.pool, func(pgx.Tx) error { calls++; return nil }))
 	require.Equal(t, 1, calls)

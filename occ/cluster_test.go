@@ -17,8 +17,8 @@ import (
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/dsqltest"
-	"github.com/go-dsql/dsql/internal/engine"
 	"github.com/go-dsql/dsql/internal/harness"
+	"github.com/go-dsql/dsql/internal/postgres"
 	"github.com/go-dsql/dsql/occ"
 )
 
@@ -132,7 +132,7 @@ func TestWorkersAddUpOnACluster(t *testing.T) {
 // scratch is a database of the engine, reached as superuser.
 func scratch(t *testing.T) *pgxpool.Pool {
 	t.Helper()
-	e, err := engine.Start(t.Context())
+	e, err := postgres.Start(t.Context())
 	require.NoError(t, err)
 	name := "scratch_" + strings.ToLower(rand.Text())
 	require.NoError(t, e.CreateDatabase(t.Context(), name))

@@ -16,7 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
-	"github.com/go-dsql/dsql/internal/script"
+	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/occ"
 )
 
@@ -38,12 +38,12 @@ var modes = []pgx.QueryExecMode{
 
 // scripted is a server that answers SQL from a script, and a pool on it.
 type scripted struct {
-	*script.SQL
-	*script.Server
+	*fakepg.SQL
+	*fakepg.Server
 	pool *pgxpool.Pool
 }
 
-type answer func(script.Statement) script.Reply
+type answer func(fakepg.Statement) fakepg.Reply
 
 // startSQL starts a server whose statements get the first answer that is not
 // zero; a select gets one row if none is.
@@ -54,18 +54,18 @@ func startSQL(t *testing.T, answers ...answer) *scripted {
 
 func startSQLMode(t *testing.T, mode pgx.QueryExecMode, answers ...answer) *scripted {
 	t.Helper()
-	s := &scripted{SQL: &script.SQL{Answer: func(st script.Statement) script.Reply {
+	s := &scripted{SQL: &fakepg.SQL{Answer: func(st fakepg.Statement) fakepg.Reply {
 		for _, a := range answers {
 			if r := a(st); r.Err != nil || r.Cut || r.Rows != nil {
 				return r
 			}
 		}
-		if st.Step == script.Execute && strings.HasPrefix(st.SQL, "select") {
-			return script.Reply{Rows: [][]int64{{1}}}
+		if st.Step == fakepg.Execute && strings.HasPrefix(st.SQL, "select") {
+			return fakepg.Reply{Rows: [][]int64{{1}}}
 		}
-		return script.Reply{}
+		return fakepg.Reply{}
 	}}}
-	s.Server = script.Start(t, script.Hooks{Session: s.Session})
+	s.Server = fakepg.Start(t, fakepg.Hooks{Session: s.Session})
 	config, err := pgxpool.ParseConfig(s.url())
 	require.NoError(t, err)
 	config.MaxConns = 1
@@ -96,21 +96,21 @@ func (s *scripted) kept(t *testing.T) {
 }
 
 // first answers the first n steps of statements that begin with prefix.
-func first(n int, step script.Step, prefix string, reply script.Reply) answer {
+func first(n int, step fakepg.Step, prefix string, reply fakepg.Reply) answer {
 	var seen atomic.Int64
-	return func(s script.Statement) script.Reply {
+	return func(s fakepg.Statement) fakepg.Reply {
 		if s.Step == step && strings.HasPrefix(s.SQL, prefix) && seen.Add(1) <= int64(n) {
 			return reply
 		}
-		return script.Reply{}
+		return fakepg.Reply{}
 	}
 }
 
-func failing(code, message string) script.Reply {
-	return script.Reply{Err: pgError(code, message)}
+func failing(code, message string) fakepg.Reply {
+	return fakepg.Reply{Err: pgError(code, message)}
 }
 
-func conflict() script.Reply { return script.Reply{Err: script.Conflict()} }
+func conflict() fakepg.Reply { return fakepg.Reply{Err: fakepg.Conflict()} }
 
 // events collects what WithOnRetry tells.
 type events struct {

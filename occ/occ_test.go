@@ -9,14 +9,14 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
-	"github.com/go-dsql/dsql/internal/script"
+	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/occ"
 )
 
 func TestCallbackMayNotEndTheTransaction(t *testing.T) {
 	t.Parallel()
 	own := errors.New("own")
-	conflicting := error(script.Conflict())
+	conflicting := error(fakepg.Conflict())
 	for _, test := range []struct {
 		name    string
 		run     func(ctx context.Context, tx pgx.Tx) error
@@ -63,7 +63,7 @@ func TestCallbackMayNotEndTheTransaction(t *testing.T) {
 	}
 	t.Run("tx.Rollback and a conflict", func(t *testing.T) {
 		t.Parallel()
-		s := startSQL(t, first(1, script.Execute, "update", conflict()))
+		s := startSQL(t, first(1, fakepg.Execute, "update", conflict()))
 		calls := 0
 		err := occ.RunTx(t.Context(), s.pool, func(tx pgx.Tx) error {
 			calls++
@@ -131,7 +131,7 @@ func TestNestedTransactionFailsAtOnce(t *testing.T) {
 
 func TestKeptTransactionIsClosed(t *testing.T) {
 	t.Parallel()
-	s := startSQL(t, first(1, script.Execute, commit, conflict()))
+	s := startSQL(t, first(1, fakepg.Execute, commit, conflict()))
 	var kept []pgx.Tx
 	use := func(tx pgx.Tx) {
 		ctx := t.Context()
@@ -190,7 +190,7 @@ func TestPanicAndGoexitRollBack(t *testing.T) {
 
 func TestTxOptionsGoToEveryAttempt(t *testing.T) {
 	t.Parallel()
-	s := startSQL(t, first(2, script.Execute, commit, conflict()))
+	s := startSQL(t, first(2, fakepg.Execute, commit, conflict()))
 	err := occ.RunTx(t.Context(), s.pool, func(pgx.Tx) error { return nil },
 		quick(), occ.WithTxOptions(pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}))
 	require.NoError(t, err)
@@ -199,13 +199,13 @@ func TestTxOptionsGoToEveryAttempt(t *testing.T) {
 
 func TestRunTxValueReturnsTheCommittedValueOnly(t *testing.T) {
 	t.Parallel()
-	s := startSQL(t, first(2, script.Execute, commit, conflict()))
+	s := startSQL(t, first(2, fakepg.Execute, commit, conflict()))
 	n := 0
 	value, err := occ.RunTxValue(t.Context(), s.pool, func(pgx.Tx) (int, error) { n++; return n, nil }, quick())
 	require.NoError(t, err)
 	require.Equal(t, 3, value)
 
-	s = startSQL(t, first(1, script.Execute, commit, script.Reply{Cut: true}))
+	s = startSQL(t, first(1, fakepg.Execute, commit, fakepg.Reply{Cut: true}))
 	value, err = occ.RunTxValue(t.Context(), s.pool, func(pgx.Tx) (int, error) { return 1, nil })
 	require.Error(t, err)
 	require.Zero(t, value)
@@ -213,7 +213,7 @@ func TestRunTxValueReturnsTheCommittedValueOnly(t *testing.T) {
 
 func TestEveryKindOfBeginnerWorks(t *testing.T) {
 	t.Parallel()
-	s := startSQL(t, first(1, script.Execute, commit, conflict()))
+	s := startSQL(t, first(1, fakepg.Execute, commit, conflict()))
 	acquired, err := s.pool.Acquire(t.Context())
 	require.NoError(t, err)
 	defer acquired.Release()
@@ -246,12 +246,12 @@ func TestTimeoutOfAStatementIsFinal(t *testing.T) {
 	t.Parallel()
 	statement := newEndable(t.Context())
 	release := make(chan struct{})
-	s := startSQL(t, func(st script.Statement) script.Reply {
-		if st.Step == script.Execute && st.SQL == updateN {
+	s := startSQL(t, func(st fakepg.Statement) fakepg.Reply {
+		if st.Step == fakepg.Execute && st.SQL == updateN {
 			statement.end(context.DeadlineExceeded)
 			<-release
 		}
-		return script.Reply{}
+		return fakepg.Reply{}
 	})
 	t.Cleanup(func() { close(release) })
 	calls := 0
@@ -275,7 +275,7 @@ func (m *mock) Rollback(context.Context) error                         { return 
 
 func (m *mock) Commit(context.Context) error {
 	if m.commits++; m.commits < 3 {
-		return script.Conflict()
+		return fakepg.Conflict()
 	}
 	return nil
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
-	"github.com/go-dsql/dsql/internal/script"
+	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/occ"
 )
 
@@ -38,7 +38,7 @@ func TestSerialKeyRunsOneAfterAnotherAfterAConflict(t *testing.T) {
 			conflicts := 0
 			require.NoError(t, occ.Retry(t.Context(), func(ctx context.Context) error {
 				if conflicts++; conflicts == 1 {
-					return script.Conflict()
+					return fakepg.Conflict()
 				}
 				return work("first")(ctx)
 			}, key))
@@ -85,7 +85,7 @@ func TestSerialKeyWaitingEnds(t *testing.T) {
 			require.PanicsWithValue(t, "given back", func() {
 				_ = occ.Retry(t.Context(), func(context.Context) error {
 					if calls++; calls == 1 {
-						return script.Conflict()
+						return fakepg.Conflict()
 					}
 					<-hold
 					panic("given back")
@@ -121,7 +121,7 @@ func TestSumOfAHotRowIsExact(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			rows := &script.Rows{}
+			rows := &fakepg.Rows{}
 			s := startSQL(t, rows.Answer)
 			pool := wide(t, s, 20)
 			var wg sync.WaitGroup
@@ -156,7 +156,7 @@ func wide(t *testing.T, s *scripted, n int) *pgxpool.Pool {
 
 func TestCommitEndsTheWaitOfALoser(t *testing.T) {
 	t.Parallel()
-	s := startSQL(t, first(1, script.Execute, commit, conflict()))
+	s := startSQL(t, first(1, fakepg.Execute, commit, conflict()))
 	pool := wide(t, s, 2)
 	var lost atomic.Bool
 	done := make(chan error, 1)

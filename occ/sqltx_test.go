@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
-	"github.com/go-dsql/dsql/internal/script"
+	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/occ"
 )
 
@@ -44,7 +44,7 @@ func TestRunSQLTxRetriesConflicts(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s := startSQL(t, first(2, script.Execute, test.prefix, conflict()))
+			s := startSQL(t, first(2, fakepg.Execute, test.prefix, conflict()))
 			var seen events
 			err := occ.RunSQLTx(t.Context(), openSQL(t, s), func(tx *sql.Tx) error {
 				return test.run(t.Context(), tx)
@@ -59,7 +59,7 @@ func TestRunSQLTxRetriesConflicts(t *testing.T) {
 
 func TestRunSQLTxReturnsOtherErrors(t *testing.T) {
 	t.Parallel()
-	s := startSQL(t, first(1, script.Execute, "update", failing("23505", dataMessage)))
+	s := startSQL(t, first(1, fakepg.Execute, "update", failing("23505", dataMessage)))
 	db := openSQL(t, s)
 	err := occ.RunSQLTx(t.Context(), db, func(tx *sql.Tx) error { return sqlUpdate(t.Context(), tx) })
 	require.EqualError(t, err, "ERROR: "+dataMessage+" (SQLSTATE 23505)")
@@ -77,7 +77,7 @@ func TestRunSQLTxReturnsOtherErrors(t *testing.T) {
 
 func TestRunSQLTxSwallowedErrorIsNoSuccess(t *testing.T) {
 	t.Parallel()
-	s := startSQL(t, first(3, script.Execute, "update", failing("23505", "duplicate key")))
+	s := startSQL(t, first(3, fakepg.Execute, "update", failing("23505", "duplicate key")))
 	err := occ.RunSQLTx(t.Context(), openSQL(t, s), func(tx *sql.Tx) error {
 		_ = sqlUpdate(t.Context(), tx)
 		return nil
@@ -89,7 +89,7 @@ func TestRunSQLTxSwallowedErrorIsNoSuccess(t *testing.T) {
 
 func TestRunSQLTxCallbackMayNotEndTheTransaction(t *testing.T) {
 	t.Parallel()
-	conflicting := script.Conflict()
+	conflicting := fakepg.Conflict()
 	for name, run := range map[string]func(tx *sql.Tx) error{
 		"Commit":                    func(tx *sql.Tx) error { return tx.Commit() },
 		"Rollback":                  func(tx *sql.Tx) error { return tx.Rollback() },
@@ -137,7 +137,7 @@ func TestRunSQLTxPanicAndGoexitRollBack(t *testing.T) {
 
 func TestRunSQLTxOptions(t *testing.T) {
 	t.Parallel()
-	s := startSQL(t, first(1, script.Execute, commit, conflict()))
+	s := startSQL(t, first(1, fakepg.Execute, commit, conflict()))
 	db := openSQL(t, s)
 	err := occ.RunSQLTx(t.Context(), db, func(*sql.Tx) error { return nil },
 		quick(), occ.WithTxOptions(pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}))

@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
 
-	"github.com/go-dsql/dsql/internal/script"
+	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/occ"
 )
 
@@ -59,20 +59,20 @@ func TestUnknownOutcomeOfCommit(t *testing.T) {
 	for _, runner := range runners {
 		for _, test := range []struct {
 			name  string
-			reply script.Reply
+			reply fakepg.Reply
 		}{
-			{"cut", script.Reply{Cut: true}},
+			{"cut", fakepg.Reply{Cut: true}},
 			{"XX000", failing("XX000", "server unavailable")},
 			{"08006", failing("08006", "connection failure")},
 			{"57P01", failing("57P01", "terminating connection due to administrator command")},
-			{"57P01, fatal", script.Reply{Err: &pgconn.PgError{Severity: "FATAL", Code: "57P01", Message: "terminating connection"}}},
+			{"57P01, fatal", fakepg.Reply{Err: &pgconn.PgError{Severity: "FATAL", Code: "57P01", Message: "terminating connection"}}},
 			{"40003", failing("40003", "statement completion unknown")},
 			{"57014", failing("57014", "canceling statement due to user request")},
 			{"58030", failing("58030", "could not write file")},
 		} {
 			t.Run(runner.name+"/"+test.name, func(t *testing.T) {
 				t.Parallel()
-				rows := &script.Rows{}
+				rows := &fakepg.Rows{}
 				s := startSQL(t, applied(rows, test.reply))
 				calls := 0
 				err := runner.run(t, t.Context(), s, func(context.Context) { calls++ })
@@ -93,8 +93,8 @@ func TestUnknownOutcomeOfCommit(t *testing.T) {
 }
 
 // applied answers as rows do, and COMMIT with reply after applying it.
-func applied(rows *script.Rows, reply script.Reply) answer {
-	return func(s script.Statement) script.Reply {
+func applied(rows *fakepg.Rows, reply fakepg.Reply) answer {
+	return func(s fakepg.Statement) fakepg.Reply {
 		got := rows.Answer(s)
 		if s.SQL == commit {
 			return reply
@@ -108,7 +108,7 @@ func TestDefiniteOutcomeOfCommit(t *testing.T) {
 	for _, runner := range runners {
 		t.Run(runner.name+"/conflict", func(t *testing.T) {
 			t.Parallel()
-			s := startSQL(t, first(2, script.Execute, commit, conflict()))
+			s := startSQL(t, first(2, fakepg.Execute, commit, conflict()))
 			calls := 0
 			require.NoError(t, runner.run(t, t.Context(), s, func(context.Context) { calls++ }))
 			require.Equal(t, 3, calls)
@@ -117,7 +117,7 @@ func TestDefiniteOutcomeOfCommit(t *testing.T) {
 		for _, state := range []string{"23505", "23503", "54000", "25P02", "53200"} {
 			t.Run(runner.name+"/"+state, func(t *testing.T) {
 				t.Parallel()
-				s := startSQL(t, first(1, script.Execute, commit, failing(state, "no")))
+				s := startSQL(t, first(1, fakepg.Execute, commit, failing(state, "no")))
 				calls := 0
 				err := runner.run(t, t.Context(), s, func(context.Context) { calls++ })
 				require.EqualError(t, err, "occ: commit: ERROR: no (SQLSTATE "+state+")")
@@ -133,7 +133,7 @@ func TestConnectionLostBeforeCommitIsRetried(t *testing.T) {
 	for _, runner := range runners {
 		t.Run(runner.name, func(t *testing.T) {
 			t.Parallel()
-			s := startSQL(t, first(1, script.Execute, "update", script.Reply{Cut: true}))
+			s := startSQL(t, first(1, fakepg.Execute, "update", fakepg.Reply{Cut: true}))
 			calls := 0
 			require.NoError(t, runner.run(t, t.Context(), s, func(context.Context) { calls++ }))
 			require.Equal(t, 2, calls)
@@ -143,7 +143,7 @@ func TestConnectionLostBeforeCommitIsRetried(t *testing.T) {
 	}
 	t.Run("error swallowed", func(t *testing.T) {
 		t.Parallel()
-		s := startSQL(t, first(1, script.Execute, "update", script.Reply{Cut: true}))
+		s := startSQL(t, first(1, fakepg.Execute, "update", fakepg.Reply{Cut: true}))
 		calls := 0
 		err := occ.RunTx(t.Context(), s.pool, func(tx pgx.Tx) error {
 			calls++
@@ -156,20 +156,20 @@ func TestConnectionLostBeforeCommitIsRetried(t *testing.T) {
 	})
 	t.Run("server unavailable", func(t *testing.T) {
 		t.Parallel()
-		s := startSQL(t, first(1, script.Execute, "update", failing("XX000", "server unavailable")))
+		s := startSQL(t, first(1, fakepg.Execute, "update", failing("XX000", "server unavailable")))
 		require.NoError(t, occ.RunTx(t.Context(), s.pool, func(tx pgx.Tx) error { return update(t.Context(), tx) }))
 		require.Equal(t, 2, s.Count("update"))
 		s.kept(t)
 	})
 	t.Run("shut down", func(t *testing.T) {
 		t.Parallel()
-		s := startSQL(t, first(1, script.Execute, "update", script.Reply{Err: &pgconn.PgError{Severity: "FATAL", Code: "57P01", Message: "terminating connection"}}))
+		s := startSQL(t, first(1, fakepg.Execute, "update", fakepg.Reply{Err: &pgconn.PgError{Severity: "FATAL", Code: "57P01", Message: "terminating connection"}}))
 		require.NoError(t, occ.RunTx(t.Context(), s.pool, func(tx pgx.Tx) error { return update(t.Context(), tx) }))
 		require.Equal(t, 2, s.Count("update"))
 	})
 	t.Run("on a single connection", func(t *testing.T) {
 		t.Parallel()
-		s := startSQL(t, first(1, script.Execute, "update", script.Reply{Cut: true}))
+		s := startSQL(t, first(1, fakepg.Execute, "update", fakepg.Reply{Cut: true}))
 		conn := s.connect(t)
 		run := func() error {
 			return occ.RunTx(t.Context(), conn, func(tx pgx.Tx) error { return update(t.Context(), tx) })
@@ -223,12 +223,12 @@ func TestContextAroundCommit(t *testing.T) {
 				t.Parallel()
 				ctx := newEndable(t.Context())
 				release := make(chan struct{})
-				s := startSQL(t, func(st script.Statement) script.Reply {
+				s := startSQL(t, func(st fakepg.Statement) fakepg.Reply {
 					if st.SQL == commit {
 						ctx.end(cause)
 						<-release
 					}
-					return script.Reply{}
+					return fakepg.Reply{}
 				})
 				t.Cleanup(func() { close(release) })
 				calls := 0

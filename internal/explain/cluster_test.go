@@ -26,8 +26,8 @@ func TestExplainRefusalsOfACluster(t *testing.T) {
 		want       string
 	}{
 		{"role not granted", "stranger", func(*dsqltest.Cluster) {}, "AWS IAM GRANT stranger TO"},
-		{"clock behind", "app", func(c *dsqltest.Cluster) { c.OffsetClock(time.Hour) }, "clock (NTP)"},
-		{"waking up", "app", func(c *dsqltest.Cluster) { c.Wake(time.Hour) }, "30 seconds"},
+		{"clock behind", "app", func(c *dsqltest.Cluster) { c.SetClockOffset(time.Hour) }, "clock (NTP)"},
+		{"waking up", "app", func(c *dsqltest.Cluster) { c.SetWaking(time.Hour) }, "30 seconds"},
 		{"too many", "app", func(c *dsqltest.Cluster) { c.RefuseConnections("53300") }, "10,000"},
 		{"too fast", "app", func(c *dsqltest.Cluster) { c.RefuseConnections("53400") }, "100 a second"},
 		{"no reason given", "app", func(c *dsqltest.Cluster) { c.RefuseConnections("08006") }, "dsql:DbConnect on arn:aws:dsql:us-east-1:"},

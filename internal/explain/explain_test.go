@@ -17,8 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/internal/harness"
-	"github.com/go-dsql/dsql/internal/script"
 	"github.com/go-dsql/dsql/occ"
 )
 
@@ -47,7 +47,7 @@ func requireExplained(t *testing.T, err error, want ...string) {
 // refusing answers every login with refusal.
 func refusing(t *testing.T, refusal pgconn.PgError, opts ...dsql.Option) error {
 	t.Helper()
-	_, to := harness.Start(t, script.Hooks{Password: func(*script.Conn) error { return &refusal }})
+	_, to := harness.Start(t, fakepg.Hooks{Password: func(*fakepg.Conn) error { return &refusal }})
 	return harness.Ping(t, harness.NewPool(t, harness.With(to, opts...)...))
 }
 
@@ -74,8 +74,8 @@ func TestExplainAccessDenied(t *testing.T) {
 		})
 	}
 	t.Run("the region is the token's where the name does not tell it", func(t *testing.T) {
-		cert, roots := script.Certificate(t, "db.example.com")
-		_, opts := harness.Start(t, script.Hooks{TLS: &tls.Config{Certificates: []tls.Certificate{cert}}, Password: func(*script.Conn) error {
+		cert, roots := fakepg.Certificate(t, "db.example.com")
+		_, opts := harness.Start(t, fakepg.Hooks{TLS: &tls.Config{Certificates: []tls.Certificate{cert}}, Password: func(*fakepg.Conn) error {
 			return &pgconn.PgError{Code: "08006", Message: denied}
 		}})
 		_, err := dsql.Connect(t.Context(), "db.example.com", "eu-west-2", harness.With(opts, dsql.WithRootCAs(roots))...)
@@ -132,10 +132,10 @@ func TestExplainAnswersToStatements(t *testing.T) {
 		{"aborted", "25P02", "current transaction is aborted, commands ignored until end of transaction block", []string{"earlier statement"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			sql := &script.SQL{Answer: func(script.Statement) script.Reply {
-				return script.Reply{Err: &pgconn.PgError{Code: tt.code, Message: tt.message}}
+			sql := &fakepg.SQL{Answer: func(fakepg.Statement) fakepg.Reply {
+				return fakepg.Reply{Err: &pgconn.PgError{Code: tt.code, Message: tt.message}}
 			}}
-			_, opts := harness.Start(t, script.Hooks{Session: sql.Session})
+			_, opts := harness.Start(t, fakepg.Hooks{Session: sql.Session})
 			_, err := harness.NewPool(t, opts...).Exec(t.Context(), "update t set n = 1")
 			requireExplained(t, err, tt.want...)
 		})
@@ -143,10 +143,10 @@ func TestExplainAnswersToStatements(t *testing.T) {
 }
 
 func TestExplainHasNothingToAdd(t *testing.T) {
-	sql := &script.SQL{Answer: func(script.Statement) script.Reply {
-		return script.Reply{Err: &pgconn.PgError{Code: "23505", Message: `duplicate key value violates unique constraint "t_pkey" (OC000)`}}
+	sql := &fakepg.SQL{Answer: func(fakepg.Statement) fakepg.Reply {
+		return fakepg.Reply{Err: &pgconn.PgError{Code: "23505", Message: `duplicate key value violates unique constraint "t_pkey" (OC000)`}}
 	}}
-	_, opts := harness.Start(t, script.Hooks{Session: sql.Session})
+	_, opts := harness.Start(t, fakepg.Hooks{Session: sql.Session})
 	pool := harness.NewPool(t, opts...)
 	_, err := pool.Exec(t.Context(), "update t set n = 1")
 	require.Empty(t, dsql.Explain(err))
@@ -166,7 +166,7 @@ func TestExplainHasNothingToAdd(t *testing.T) {
 }
 
 func TestExplainDenialOfAConnectionWithoutAToken(t *testing.T) {
-	_, opts := harness.Start(t, script.Hooks{Password: func(*script.Conn) error {
+	_, opts := harness.Start(t, fakepg.Hooks{Password: func(*fakepg.Conn) error {
 		return &pgconn.PgError{Code: "08006", Message: "unable to accept connection, access denied"}
 	}})
 	cfg := dsql.Config{Endpoint: host}
@@ -218,8 +218,8 @@ func TestExplainCredentials(t *testing.T) {
 }
 
 func TestExplainCutConnection(t *testing.T) {
-	sql := &script.SQL{Answer: func(script.Statement) script.Reply { return script.Reply{Cut: true} }}
-	_, opts := harness.Start(t, script.Hooks{Session: sql.Session})
+	sql := &fakepg.SQL{Answer: func(fakepg.Statement) fakepg.Reply { return fakepg.Reply{Cut: true} }}
+	_, opts := harness.Start(t, fakepg.Hooks{Session: sql.Session})
 	conn, err := dsql.Connect(t.Context(), host, "", opts...)
 	require.NoError(t, err)
 	_, err = conn.Exec(t.Context(), "update t set n = 1")
@@ -229,8 +229,8 @@ func TestExplainCutConnection(t *testing.T) {
 }
 
 func TestExplainUnknownCommit(t *testing.T) {
-	sql := &script.SQL{Answer: func(s script.Statement) script.Reply { return script.Reply{Cut: s.SQL == "commit"} }}
-	_, opts := harness.Start(t, script.Hooks{Session: sql.Session})
+	sql := &fakepg.SQL{Answer: func(s fakepg.Statement) fakepg.Reply { return fakepg.Reply{Cut: s.SQL == "commit"} }}
+	_, opts := harness.Start(t, fakepg.Hooks{Session: sql.Session})
 	err := occ.RunTx(t.Context(), harness.NewPool(t, opts...), func(tx pgx.Tx) error {
 		_, err := tx.Exec(t.Context(), "update t set n = 1")
 		return err
@@ -239,7 +239,7 @@ func TestExplainUnknownCommit(t *testing.T) {
 }
 
 func TestExplanationIsPartOfConnectsError(t *testing.T) {
-	_, opts := harness.Start(t, script.Hooks{Password: func(*script.Conn) error {
+	_, opts := harness.Start(t, fakepg.Hooks{Password: func(*fakepg.Conn) error {
 		return &pgconn.PgError{Code: "28000", Message: "unable to accept connection, access denied"}
 	}})
 	_, err := dsql.Connect(t.Context(), host, "", harness.With(opts, dsql.WithUser("app7"))...)

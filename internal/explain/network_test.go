@@ -13,13 +13,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/internal/harness"
-	"github.com/go-dsql/dsql/internal/script"
 )
 
 func TestExplainCertificates(t *testing.T) {
-	otherName, otherNameRoots := script.Certificate(t, "other.dsql.us-east-1.on.aws")
-	unknown, _ := script.Certificate(t, host)
+	otherName, otherNameRoots := fakepg.Certificate(t, "other.dsql.us-east-1.on.aws")
+	unknown, _ := fakepg.Certificate(t, host)
 	for _, tt := range []struct {
 		name  string
 		cert  tls.Certificate
@@ -31,7 +31,7 @@ func TestExplainCertificates(t *testing.T) {
 		{"other name", otherName, otherNameRoots, []string{"not " + host, "WithDialAddress"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, opts := harness.Start(t, script.Hooks{TLS: &tls.Config{Certificates: []tls.Certificate{tt.cert}}})
+			_, opts := harness.Start(t, fakepg.Hooks{TLS: &tls.Config{Certificates: []tls.Certificate{tt.cert}}})
 			opts = opts[1:]
 			if tt.roots != nil {
 				opts = harness.With(opts, dsql.WithRootCAs(tt.roots))
@@ -40,8 +40,8 @@ func TestExplainCertificates(t *testing.T) {
 		})
 	}
 	t.Run("out of its dates", func(t *testing.T) {
-		cert, roots := script.ExpiredCertificate(t, host)
-		_, opts := harness.Start(t, script.Hooks{TLS: &tls.Config{Certificates: []tls.Certificate{cert}}})
+		cert, roots := fakepg.ExpiredCertificate(t, host)
+		_, opts := harness.Start(t, fakepg.Hooks{TLS: &tls.Config{Certificates: []tls.Certificate{cert}}})
 		requireExplained(t, harness.Ping(t, harness.NewPool(t, harness.With(opts, dsql.WithRootCAs(roots))...)), "clock")
 	})
 }
@@ -127,11 +127,11 @@ func afterFirstByte(d deadline, released <-chan struct{}) func(net.Conn) error {
 func TestExplainTimeouts(t *testing.T) {
 	for _, tt := range []struct {
 		step  string
-		setup func(d deadline, released <-chan struct{}) (script.Hooks, []dsql.Option)
+		setup func(d deadline, released <-chan struct{}) (fakepg.Hooks, []dsql.Option)
 		want  string
 	}{
-		{"DNS", func(d deadline, _ <-chan struct{}) (script.Hooks, []dsql.Option) {
-			return script.Hooks{}, []dsql.Option{withLookup(func(ctx context.Context, name string) ([]string, error) {
+		{"DNS", func(d deadline, _ <-chan struct{}) (fakepg.Hooks, []dsql.Option) {
+			return fakepg.Hooks{}, []dsql.Option{withLookup(func(ctx context.Context, name string) ([]string, error) {
 				r := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 					d.expire()
 					<-ctx.Done()
@@ -140,25 +140,25 @@ func TestExplainTimeouts(t *testing.T) {
 				return r.LookupHost(ctx, name)
 			})}
 		}, "(DNS)"},
-		{"TCP", func(d deadline, _ <-chan struct{}) (script.Hooks, []dsql.Option) {
-			return script.Hooks{}, []dsql.Option{dsql.WithDialFunc(func(ctx context.Context, network, address string) (net.Conn, error) {
+		{"TCP", func(d deadline, _ <-chan struct{}) (fakepg.Hooks, []dsql.Option) {
+			return fakepg.Hooks{}, []dsql.Option{dsql.WithDialFunc(func(ctx context.Context, network, address string) (net.Conn, error) {
 				d.expire()
 				<-ctx.Done()
 				return (&net.Dialer{}).DialContext(ctx, network, "127.0.0.1:1")
 			})}
 		}, "TCP to " + host + " was not opened in time"},
-		{"TLS", func(d deadline, released <-chan struct{}) (script.Hooks, []dsql.Option) {
-			return script.Hooks{Accept: afterFirstByte(d, released)}, nil
+		{"TLS", func(d deadline, released <-chan struct{}) (fakepg.Hooks, []dsql.Option) {
+			return fakepg.Hooks{Accept: afterFirstByte(d, released)}, nil
 		}, "TLS with " + host + " was not completed"},
-		{"negotiation of TLS", func(d deadline, released <-chan struct{}) (script.Hooks, []dsql.Option) {
-			return script.Hooks{Accept: afterFirstByte(d, released)},
+		{"negotiation of TLS", func(d deadline, released <-chan struct{}) (fakepg.Hooks, []dsql.Option) {
+			return fakepg.Hooks{Accept: afterFirstByte(d, released)},
 				[]dsql.Option{func(c *dsql.Config) error { c.Settings = map[string]string{"sslnegotiation": "postgres"}; return nil }}
 		}, "TLS with " + host + " was not completed"},
-		{"startup message", func(d deadline, released <-chan struct{}) (script.Hooks, []dsql.Option) {
-			return script.Hooks{Startup: func(*script.Conn) error { d.expire(); <-released; return net.ErrClosed }}, nil
+		{"startup message", func(d deadline, released <-chan struct{}) (fakepg.Hooks, []dsql.Option) {
+			return fakepg.Hooks{Startup: func(*fakepg.Conn) error { d.expire(); <-released; return net.ErrClosed }}, nil
 		}, "(authentication)"},
-		{"token", func(d deadline, released <-chan struct{}) (script.Hooks, []dsql.Option) {
-			return script.Hooks{Password: func(*script.Conn) error { d.expire(); <-released; return net.ErrClosed }}, nil
+		{"token", func(d deadline, released <-chan struct{}) (fakepg.Hooks, []dsql.Option) {
+			return fakepg.Hooks{Password: func(*fakepg.Conn) error { d.expire(); <-released; return net.ErrClosed }}, nil
 		}, "(authentication)"},
 	} {
 		t.Run(tt.step, func(t *testing.T) {

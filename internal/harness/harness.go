@@ -16,7 +16,7 @@ import (
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/dsqltest"
-	"github.com/go-dsql/dsql/internal/script"
+	"github.com/go-dsql/dsql/internal/fakepg"
 )
 
 // The cluster that the scripted server stands for, and AWS's own example of a key.
@@ -32,9 +32,9 @@ var Credentials = credentials.NewStaticCredentialsProvider(AccessKey, SecretKey,
 
 // Start runs a scripted server that presents Host's certificate unless hooks says otherwise, and
 // returns the options that connect to it: root CAs, credentials and a dial function, in this order.
-func Start(t testing.TB, hooks script.Hooks) (*script.Server, []dsql.Option) {
+func Start(t testing.TB, hooks fakepg.Hooks) (*fakepg.Server, []dsql.Option) {
 	t.Helper()
-	cert, pool := script.Certificate(t, Host)
+	cert, pool := fakepg.Certificate(t, Host)
 	if hooks.TLS == nil {
 		hooks.TLS = &tls.Config{}
 	}
@@ -44,7 +44,7 @@ func Start(t testing.TB, hooks script.Hooks) (*script.Server, []dsql.Option) {
 	if hooks.TLS.NextProtos == nil {
 		hooks.TLS.NextProtos = []string{"postgresql"}
 	}
-	s := script.Start(t, hooks)
+	s := fakepg.Start(t, hooks)
 	return s, []dsql.Option{
 		dsql.WithRootCAs(pool),
 		dsql.WithCredentials(Credentials),

@@ -1,7 +1,7 @@
-// Package script is a PostgreSQL server for tests that does what the test
+// Package fakepg is a PostgreSQL server for tests that does what the test
 // tells it: it notes how each client connects, and refuses, hangs or cuts
 // where told. It is for what a real PostgreSQL cannot do.
-package script
+package fakepg
 
 import (
 	"bufio"

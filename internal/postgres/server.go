@@ -1,11 +1,11 @@
-// Package engine runs the PostgreSQL server behind dsqltest's clusters: one
+// Package postgres runs the PostgreSQL server behind dsqltest's clusters: one
 // throw-away server for each process, started on first use and gone with the
 // process.
 //
 // The server listens on a unix socket only, in a directory that nobody else can
 // enter. Nothing in it survives: it runs without fsync and is never shut down in
 // order.
-package engine
+package postgres
 
 import (
 	"context"
@@ -17,9 +17,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Engine is a running PostgreSQL server. Its methods may be called at the same
+// Server is a running PostgreSQL server. Its methods may be called at the same
 // time.
-type Engine struct {
+type Server struct {
 	dir      string // the data directory, with the socket and the log in it
 	version  string
 	major    int
@@ -30,7 +30,7 @@ type Engine struct {
 // shared is the process's engine. The channel is a lock that a context can give
 // up waiting for.
 var (
-	shared *Engine
+	shared *Server
 	lock   = make(chan struct{}, 1)
 )
 
@@ -43,7 +43,7 @@ var (
 // systems put it. A process of root runs it as the user postgres, else nobody.
 // The server's files are in $TMPDIR; without it in /dev/shm when there is a
 // gigabyte of room, else in /tmp.
-func Start(ctx context.Context) (*Engine, error) {
+func Start(ctx context.Context) (*Server, error) {
 	select {
 	case lock <- struct{}{}:
 		defer func() { <-lock }()
@@ -53,21 +53,21 @@ func Start(ctx context.Context) (*Engine, error) {
 	if shared != nil {
 		return shared, nil
 	}
-	e, err := start(ctx)
+	s, err := start(ctx)
 	if err != nil {
 		return nil, err
 	}
-	shared = e
-	return e, nil
+	shared = s
+	return s, nil
 }
 
 // Version returns the server's version, such as "16.4".
-func (e *Engine) Version() string { return e.version }
+func (s *Server) Version() string { return s.version }
 
 // Dial opens a connection to the server's socket and sends nothing.
-func (e *Engine) Dial(ctx context.Context) (net.Conn, error) {
+func (s *Server) Dial(ctx context.Context) (net.Conn, error) {
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", filepath.Join(e.dir, ".s.PGSQL.5432"))
+	conn, err := d.DialContext(ctx, "unix", filepath.Join(s.dir, ".s.PGSQL.5432"))
 	if err != nil {
 		return nil, fmt.Errorf("dsqltest: connecting to PostgreSQL: %w", err)
 	}
@@ -76,12 +76,12 @@ func (e *Engine) Dial(ctx context.Context) (net.Conn, error) {
 
 // CreateDatabase makes a database that is owned by the role admin and open to
 // every role. It is an error when the name is taken.
-func (e *Engine) CreateDatabase(ctx context.Context, name string) error {
+func (s *Server) CreateDatabase(ctx context.Context, name string) error {
 	sql := "CREATE DATABASE " + quote(name) + " OWNER admin TEMPLATE template1"
-	if e.major >= 15 {
+	if s.major >= 15 {
 		sql += " STRATEGY file_copy" // three times faster than the default when nothing is synced
 	}
-	if err := e.Exec(ctx, "postgres", sql); err != nil {
+	if err := s.Exec(ctx, "postgres", sql); err != nil {
 		return fmt.Errorf("dsqltest: creating database %q: %w", name, err)
 	}
 	return nil
@@ -89,16 +89,16 @@ func (e *Engine) CreateDatabase(ctx context.Context, name string) error {
 
 // DropDatabase removes a database and ends the sessions in it. It is no error
 // when there is none of that name.
-func (e *Engine) DropDatabase(ctx context.Context, name string) error {
-	if err := e.Exec(ctx, "postgres", "DROP DATABASE IF EXISTS "+quote(name)+" WITH (FORCE)"); err != nil {
+func (s *Server) DropDatabase(ctx context.Context, name string) error {
+	if err := s.Exec(ctx, "postgres", "DROP DATABASE IF EXISTS "+quote(name)+" WITH (FORCE)"); err != nil {
 		return fmt.Errorf("dsqltest: dropping database %q: %w", name, err)
 	}
 	return nil
 }
 
 // Exec runs a statement as superuser, in a session of its own.
-func (e *Engine) Exec(ctx context.Context, database, sql string, args ...any) error {
-	conn, err := e.connect(ctx, database)
+func (s *Server) Exec(ctx context.Context, database, sql string, args ...any) error {
+	conn, err := s.connect(ctx, database)
 	if err != nil {
 		return err
 	}
@@ -108,8 +108,8 @@ func (e *Engine) Exec(ctx context.Context, database, sql string, args ...any) er
 }
 
 // Ask is Exec for a query of one text.
-func (e *Engine) Ask(ctx context.Context, database, sql string, args ...any) (answer string, err error) {
-	conn, err := e.connect(ctx, database)
+func (s *Server) Ask(ctx context.Context, database, sql string, args ...any) (answer string, err error) {
+	conn, err := s.connect(ctx, database)
 	if err != nil {
 		return "", err
 	}
@@ -118,8 +118,8 @@ func (e *Engine) Ask(ctx context.Context, database, sql string, args ...any) (an
 	return answer, err
 }
 
-func (e *Engine) connect(ctx context.Context, database string) (*pgx.Conn, error) {
-	config := e.admin.Copy()
+func (s *Server) connect(ctx context.Context, database string) (*pgx.Conn, error) {
+	config := s.admin.Copy()
 	config.Database = database
 	return pgx.ConnectConfig(ctx, config)
 }
@@ -134,7 +134,7 @@ const everyKey = "host=/ port=5432 user=dsqltest dbname=postgres password='' pas
 	" channel_binding=disable require_auth='' krbsrvname='' krbspn=''"
 
 // adminConfig is how exec connects: over Dial, whatever the environment says.
-func (e *Engine) adminConfig() (*pgx.ConnConfig, error) {
+func (s *Server) adminConfig() (*pgx.ConnConfig, error) {
 	config, err := pgx.ParseConfig(everyKey)
 	if err != nil {
 		if service := os.Getenv("PGSERVICE"); service != "" {
@@ -143,6 +143,6 @@ func (e *Engine) adminConfig() (*pgx.ConnConfig, error) {
 		return nil, fmt.Errorf("dsqltest: %w", err)
 	}
 	config.RuntimeParams = map[string]string{"application_name": "dsqltest"}
-	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return e.Dial(ctx) }
+	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return s.Dial(ctx) }
 	return config, nil
 }

@@ -1,6 +1,6 @@
 //go:build linux || darwin
 
-package engine
+package postgres
 
 import (
 	"bufio"
@@ -21,19 +21,19 @@ import (
 
 // The test binary runs itself as a program that starts an engine and then ends
 // in the way that this variable names.
-const ending = "DSQL_ENGINE_TEST_ENDING"
+const ending = "DSQL_POSTGRES_TEST_ENDING"
 
 func TestMain(m *testing.M) {
 	how := os.Getenv(ending)
 	if how == "" {
 		os.Exit(m.Run())
 	}
-	e, err := Start(context.Background())
+	s, err := Start(context.Background())
 	if err != nil {
 		fmt.Println("error:", err)
 		os.Exit(1)
 	}
-	fmt.Println(e.dir)
+	fmt.Println(s.dir)
 	switch how {
 	case "exit":
 		os.Exit(3)
@@ -100,9 +100,9 @@ func TestServerEndsWithTheProcess(t *testing.T) {
 }
 
 func TestDataDirectoryIsClosedToOthers(t *testing.T) {
-	e, err := Start(t.Context())
+	s, err := Start(t.Context())
 	require.NoError(t, err)
-	info, err := os.Stat(e.dir)
+	info, err := os.Stat(s.dir)
 	require.NoError(t, err)
 	require.EqualValues(t, 0o700, info.Mode().Perm())
 	if os.Geteuid() == 0 {
@@ -141,12 +141,12 @@ func TestStartIsSharedAndDatabasesAreApart(t *testing.T) {
 }
 
 func TestAdminOwnsItsDatabaseAndIsNoSuperuser(t *testing.T) {
-	e, err := Start(t.Context())
+	s, err := Start(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, e.CreateDatabase(t.Context(), "owned"))
-	t.Cleanup(func() { _ = e.DropDatabase(context.Background(), "owned") })
+	require.NoError(t, s.CreateDatabase(t.Context(), "owned"))
+	t.Cleanup(func() { _ = s.DropDatabase(context.Background(), "owned") })
 
-	config := e.admin.Copy()
+	config := s.admin.Copy()
 	config.User, config.Database = "admin", "owned"
 	conn, err := pgx.ConnectConfig(t.Context(), config)
 	require.NoError(t, err)
@@ -301,9 +301,9 @@ func BenchmarkFirstStart(b *testing.B) {
 		require.NoError(b, os.Chown(cache, int(acc.uid), -1))
 		template, err := newRecipe(in).template(b.Context(), acc, []string{cache})
 		require.NoError(b, err)
-		e, err := supervise(b.Context(), acc, in, template)
+		s, err := supervise(b.Context(), acc, in, template)
 		require.NoError(b, err)
-		e.lifeline.Close()
+		s.lifeline.Close()
 		require.NoError(b, os.RemoveAll(cache))
 	}
 }
@@ -311,21 +311,21 @@ func BenchmarkFirstStart(b *testing.B) {
 func BenchmarkStart(b *testing.B) {
 	for b.Loop() {
 		ctx := context.Background()
-		e, err := start(ctx)
+		s, err := start(ctx)
 		require.NoError(b, err)
-		e.lifeline.Close()
+		s.lifeline.Close()
 	}
 }
 
 func BenchmarkCreateDatabase(b *testing.B) {
-	e, err := Start(b.Context())
+	s, err := Start(b.Context())
 	require.NoError(b, err)
 	i := 0
 	for b.Loop() {
 		i++
-		require.NoError(b, e.CreateDatabase(b.Context(), fmt.Sprintf("bench_%d", i)))
+		require.NoError(b, s.CreateDatabase(b.Context(), fmt.Sprintf("bench_%d", i)))
 	}
 	for ; i > 0; i-- {
-		require.NoError(b, e.DropDatabase(context.Background(), fmt.Sprintf("bench_%d", i)))
+		require.NoError(b, s.DropDatabase(context.Background(), fmt.Sprintf("bench_%d", i)))
 	}
 }

@@ -1,6 +1,6 @@
 //go:build !linux && !darwin
 
-package engine
+package postgres
 
 import (
 	"context"
@@ -15,6 +15,6 @@ func Locate(context.Context) (string, error) {
 }
 
 // start fails: what runs and ends the server is made of unix processes.
-func start(context.Context) (*Engine, error) {
+func start(context.Context) (*Server, error) {
 	return nil, fmt.Errorf("dsqltest: runs PostgreSQL on Linux and macOS only, and this is %s: use a container or WSL", runtime.GOOS)
 }

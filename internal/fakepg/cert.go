@@ -1,4 +1,4 @@
-package script
+package fakepg
 
 import (
 	"crypto/ecdsa"
@@ -33,7 +33,7 @@ func certificate(tb testing.TB, end time.Time, names []string) (tls.Certificate,
 	}
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(1),
-		Subject:               pkix.Name{CommonName: "script"},
+		Subject:               pkix.Name{CommonName: "fakepg"},
 		NotBefore:             time.Now().Add(-time.Hour),
 		NotAfter:              end,
 		DNSNames:              names,

@@ -1,6 +1,6 @@
 //go:build linux || darwin
 
-package engine
+package postgres
 
 import (
 	"context"
@@ -21,7 +21,7 @@ var superviseScript string
 const startTimeout = time.Minute
 
 // start runs a new server.
-func start(ctx context.Context) (*Engine, error) {
+func start(ctx context.Context) (*Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	acc, err := serverAccount()
@@ -41,10 +41,10 @@ func start(ctx context.Context) (*Engine, error) {
 
 // supervise starts a shell that runs the server and outlives this process just
 // long enough to clean up after it.
-func supervise(ctx context.Context, acc account, in installation, template string) (*Engine, error) {
-	e := &Engine{version: in.version, major: in.major}
+func supervise(ctx context.Context, acc account, in installation, template string) (*Server, error) {
+	s := &Server{version: in.version, major: in.major}
 	var err error
-	if e.admin, err = e.adminConfig(); err != nil {
+	if s.admin, err = s.adminConfig(); err != nil {
 		return nil, err
 	}
 	stdin, lifeline, err := os.Pipe()
@@ -58,7 +58,7 @@ func supervise(ctx context.Context, acc account, in installation, template strin
 		return nil, fmt.Errorf("dsqltest: %w", err)
 	}
 	defer report.Close()
-	e.lifeline = lifeline
+	s.lifeline = lifeline
 
 	args := append([]string{template, in.postgres}, dataParents()...)
 	script := acc.shell(context.WithoutCancel(ctx), superviseScript, args...)
@@ -69,17 +69,17 @@ func supervise(ctx context.Context, acc account, in installation, template strin
 		lifeline.Close()
 		return nil, fmt.Errorf("dsqltest: starting PostgreSQL %s: %w", in.version, err)
 	}
-	if err = e.awaitReady(ctx, report); err != nil {
+	if err = s.awaitReady(ctx, report); err != nil {
 		lifeline.Close()
 		go script.Wait()
 		return nil, fmt.Errorf("dsqltest: PostgreSQL %s did not start: %w", in.version, err)
 	}
-	return e, nil
+	return s, nil
 }
 
 // awaitReady returns when the server takes connections, when the supervisor has
 // ended because the server has, or when the context ends.
-func (e *Engine) awaitReady(ctx context.Context, report *os.File) error {
+func (s *Server) awaitReady(ctx context.Context, report *os.File) error {
 	var said []byte
 	buf := make([]byte, 4096)
 	for ctx.Err() == nil {
@@ -90,7 +90,7 @@ func (e *Engine) awaitReady(ctx context.Context, report *os.File) error {
 		said = append(said, buf[:n]...)
 		dir, rest, ok := strings.Cut(string(said), "\n")
 		if ok && filepath.IsAbs(dir) {
-			e.dir, said = dir, []byte(rest)
+			s.dir, said = dir, []byte(rest)
 		}
 		if err == io.EOF {
 			return withLog(ctx, errors.New("it ended"), string(said))
@@ -98,18 +98,18 @@ func (e *Engine) awaitReady(ctx context.Context, report *os.File) error {
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
-		if e.dir != "" && e.ready() {
+		if s.dir != "" && s.ready() {
 			// In template1, so that its copies have the catalog cache that the first session in a database makes.
-			return e.Exec(ctx, "template1", "SELECT 1")
+			return s.Exec(ctx, "template1", "SELECT 1")
 		}
 	}
-	log, _ := os.ReadFile(filepath.Join(e.dir, "log"))
+	log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
 	return withLog(ctx, ctx.Err(), string(log))
 }
 
 // ready reads what the server tells pg_ctl.
-func (e *Engine) ready() bool {
-	status, err := os.ReadFile(filepath.Join(e.dir, "postmaster.pid"))
+func (s *Server) ready() bool {
+	status, err := os.ReadFile(filepath.Join(s.dir, "postmaster.pid"))
 	return err == nil && strings.Contains(string(status), "ready")
 }
 

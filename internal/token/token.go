@@ -1,8 +1,8 @@
-// Package presign reads and checks the tokens with which clients open DSQL. A
+// Package token reads and checks the tokens with which clients open DSQL. A
 // token is a presigned SigV4 request, GET https://HOST/?Action=…, without its
 // scheme. The signature is computed here from crypto/hmac alone, so that a
 // client's signer is checked by another one.
-package presign
+package token
 
 import (
 	"fmt"
@@ -135,7 +135,7 @@ func (t *Token) End() time.Time {
 }
 
 func (t *Token) String() string {
-	return fmt.Sprintf("presign.Token{%.100q for %.100q}", t.Action(), t.host)
+	return fmt.Sprintf("token.Token{%.100q for %.100q}", t.Action(), t.host)
 }
 
 // GoString is String, so that %#v shows no secret either.

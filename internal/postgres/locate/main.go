@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/go-dsql/dsql/internal/engine"
+	"github.com/go-dsql/dsql/internal/postgres"
 )
 
 func main() {
-	found, err := engine.Locate(context.Background())
+	found, err := postgres.Locate(context.Background())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
