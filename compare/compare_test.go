@@ -21,7 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
-	script "github.com/go-dsql/dsql/internal/fakepg"
+	"github.com/go-dsql/dsql/internal/fakepg"
 )
 
 const host = "abcdefghijklmnopqrstuvwxyz.dsql.us-east-1.on.aws"
