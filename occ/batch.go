@@ -9,7 +9,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/go-dsql/dsql/internal/pgtx"
-	"github.com/go-dsql/dsql/internal/sqlstate"
 )
 
 // BatchSender sends batches: *pgxpool.Pool, *pgxpool.Conn, *pgx.Conn.
@@ -86,20 +85,42 @@ func (r *run) sendBatch(ctx context.Context, db BatchSender, b *pgx.Batch) *fail
 	}
 	s.watchEnds()
 	defer s.watch.Stop()
+	server := recordServer(b)
 	stop := r.interruptAfter(ctx, s.pg)
 	err := conn.SendBatch(ctx, b).Close()
 	stop()
 	switch {
-	case s.watch.Succeeded() && err != nil:
-		return &failure{permanent, &endedError{errBatchCommitted, err}}
 	case err == nil:
 		return nil
+	case s.watch.Succeeded():
+		return &failure{permanent, &endedError{errBatchCommitted, err}}
 	case !s.watch.Sent():
 		return &failure{classifyBegin(err), withContext(ctx, fmt.Errorf("occ: the batch was not sent: %w", err))}
-	case s.watch.Failed() && !sqlstate.InTree(err):
-		return &failure{classifyInTx(err), err}
+	case server.failed == nil && server.ofCallback: // what the server said, pgx does not tell
+		return r.classifyCommit(ctx, pgtx.Unknown, err, nil)
 	}
 	return r.classifyBatch(ctx, pgtx.ErrorOutcome(err), err)
+}
+
+// batchServer tells errors of the server from those of the functions for a batch's results.
+type batchServer struct {
+	attemptTx
+	ofCallback bool
+}
+
+// recordServer has the functions for b's results tell apart where their errors come from.
+func recordServer(b *pgx.Batch) *batchServer {
+	server := &batchServer{}
+	for _, q := range b.QueuedQueries {
+		if fn := q.Fn; fn != nil {
+			q.Fn = func(results pgx.BatchResults) error {
+				err := fn(&attemptBatch{results, &server.attemptTx})
+				server.ofCallback = server.ofCallback || err != nil
+				return err
+			}
+		}
+	}
+	return server
 }
 
 var errBatchCommitted = errors.New("occ: the batch has committed, and a function for its results failed")

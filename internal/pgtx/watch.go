@@ -127,8 +127,12 @@ func (w *Watch) Write(line []byte) (int, error) {
 		s.sent, s.ready = true, false
 		s.commitSent = s.commitSent || MayCommit(strings.TrimLeft(string(fields[3]), ` "`))
 	case "Parse": // a name, and the statement
-		_, sql, _ := strings.Cut(string(fields[3]), `" "`)
-		s.commitSent = s.commitSent || MayCommit(sql)
+		name, sql, _ := strings.Cut(strings.TrimPrefix(string(fields[3]), ` "`), `" "`)
+		w.prepared(name, MayCommit(sql))
+	case "Bind": // a portal, and the name of a statement
+		_, rest, _ := strings.Cut(string(fields[3]), `" "`)
+		name, _, _ := strings.Cut(rest, `"`)
+		s.commitSent = s.commitSent || w.commits(name)
 	case "Execute":
 		s.sent, s.ready = true, false
 	case "CommandComplete":
@@ -141,6 +145,26 @@ func (w *Watch) Write(line []byte) (int, error) {
 		s.ready = true
 	}
 	return len(line), nil
+}
+
+// commitsKey is the key of the names of a connection's prepared statements that commit, which later
+// transactions may run without their text.
+const commitsKey = "occ.commits"
+
+func (w *Watch) prepared(name string, commits bool) {
+	names, _ := w.pg.CustomData()[commitsKey].(map[string]bool)
+	if commits && names == nil {
+		names = make(map[string]bool)
+		w.pg.CustomData()[commitsKey] = names
+	}
+	if commits || names[name] {
+		names[name] = commits
+	}
+}
+
+func (w *Watch) commits(name string) bool {
+	names, _ := w.pg.CustomData()[commitsKey].(map[string]bool)
+	return names[name]
 }
 
 // MayEnd reports whether one of the statements in sql, by its first word, ends a transaction. A
