@@ -23,7 +23,7 @@ lint:
 
 # The hot row's runs take five seconds each; the others are the usual kind.
 bench: setup
-	go test -run '^$$' -bench HotRow -benchtime 1x -timeout 30m .
+	go test -run '^$$' -bench HotRow -benchtime 1x -timeout 30m ./occ
 	go test -run '^$$' -bench . -skip HotRow ./...
 
 # How many of DSQL's recorded answers the local cluster gives.

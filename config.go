@@ -11,6 +11,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/go-dsql/dsql/internal/endpoint"
+	"github.com/go-dsql/dsql/internal/params"
 )
 
 // Limits of a token's lifetime. The longest is AWS's documented one:
@@ -123,7 +126,7 @@ func (c Config) String() string {
 		user = adminRole
 	}
 	// An endpoint that is refused may be a URL with a password in it.
-	if _, err := bareName(c.Endpoint); err != nil {
+	if _, err := endpoint.BareName(c.Endpoint); err != nil {
 		return fmt.Sprintf("dsql.Config{%s at an invalid endpoint}", user)
 	}
 	return fmt.Sprintf("dsql.Config{%s at %s}", user, c.Endpoint)
@@ -147,10 +150,10 @@ func (c Config) validate() error {
 			return err
 		}
 	}
-	if err := checkRuntimeParams(c.RuntimeParams); err != nil {
+	if err := params.Check(c.RuntimeParams); err != nil {
 		return err
 	}
-	if err := checkSettings(c.Settings); err != nil {
+	if err := params.CheckSettings(c.Settings); err != nil {
 		return err
 	}
 	if c.DialAddress != "" && c.DialFunc != nil {

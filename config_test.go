@@ -19,11 +19,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
-	"github.com/go-dsql/dsql/internal/script"
+	"github.com/go-dsql/dsql/internal/fakepg"
+	"github.com/go-dsql/dsql/internal/harness"
 )
 
 func TestOptionsAreRefused(t *testing.T) {
-	creds := dsql.WithCredentials(someCredentials)
+	creds := dsql.WithCredentials(harness.Credentials)
 	for _, tt := range []struct {
 		name string
 		opts []dsql.Option
@@ -63,22 +64,22 @@ func TestOptionsAreRefused(t *testing.T) {
 }
 
 func TestRuntimeParametersAreMerged(t *testing.T) {
-	s, opts := startScript(t, script.Hooks{})
-	pool := newPool(t, with(opts, dsql.WithRuntimeParam("search_path", "app"), dsql.WithRuntimeParam("application_name", "svc"),
+	s, opts := harness.Start(t, fakepg.Hooks{})
+	pool := harness.NewPool(t, harness.With(opts, dsql.WithRuntimeParam("search_path", "app"), dsql.WithRuntimeParam("application_name", "svc"),
 		dsql.WithRuntimeParam("search_path", "app2"))...)
-	require.NoError(t, ping(t, pool))
+	require.NoError(t, harness.Ping(t, pool))
 	require.Equal(t, map[string]string{"user": "admin", "database": "postgres", "search_path": "app2", "application_name": "svc"}, s.Conns()[0].Parameters)
 }
 
 func TestCallersValuesAreNotChangedAndMayBeShared(t *testing.T) {
 	params := map[string]string{"search_path": "app"}
 	roots := x509.NewCertPool()
-	cfg := dsql.Config{Endpoint: host, Credentials: someCredentials, RuntimeParams: params, RootCAs: roots}
+	cfg := dsql.Config{Endpoint: host, Credentials: harness.Credentials, RuntimeParams: params, RootCAs: roots}
 	require.NoError(t, dsql.WithRuntimeParam("timezone", "UTC")(&cfg))
 	require.Equal(t, map[string]string{"search_path": "app"}, params)
 
 	shared := []dsql.Option{
-		dsql.WithCredentials(someCredentials), dsql.WithRootCAs(roots), dsql.WithRuntimeParam("search_path", "app"),
+		dsql.WithCredentials(harness.Credentials), dsql.WithRootCAs(roots), dsql.WithRuntimeParam("search_path", "app"),
 		dsql.WithPoolConfig(func(p *pgxpool.Config) error { p.MaxConns = 2; return nil }),
 	}
 	var wait sync.WaitGroup
@@ -104,21 +105,18 @@ func TestPoolConfigFunctionsRunInOrder(t *testing.T) {
 	note := func(i int) dsql.Option {
 		return dsql.WithPoolConfig(func(*pgxpool.Config) error { order = append(order, i); return nil })
 	}
-	newPool(t, dsql.WithCredentials(someCredentials), note(1), note(2), note(3))
+	harness.NewPool(t, dsql.WithCredentials(harness.Credentials), note(1), note(2), note(3))
 	require.Equal(t, []int{1, 2, 3}, order)
 
 	broken := errors.New("broken")
-	_, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(someCredentials),
+	_, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(harness.Credentials),
 		dsql.WithPoolConfig(func(*pgxpool.Config) error { return broken }), note(4))
 	require.ErrorIs(t, err, broken)
 	require.Equal(t, []int{1, 2, 3}, order)
 }
 
-// secrets are what must never be printed.
-var secrets = []string{secretKey, "the-session-token", "X-Amz-Signature", "X-Amz-Security-Token"}
-
 func TestNothingPrintedHoldsASecret(t *testing.T) {
-	provider := credentials.NewStaticCredentialsProvider(accessKey, secretKey, "the-session-token")
+	provider := credentials.NewStaticCredentialsProvider(harness.AccessKey, harness.SecretKey, "the-session-token")
 	cfg := dsql.Config{Endpoint: host, Credentials: provider, AWSConfig: &aws.Config{Credentials: provider}}
 	c, err := dsql.NewConnector(t.Context(), cfg)
 	require.NoError(t, err)
@@ -133,7 +131,7 @@ func TestNothingPrintedHoldsASecret(t *testing.T) {
 	slog.New(slog.NewJSONHandler(&log, nil)).Info("", "config", cfg, "connector", c)
 	printed = append(printed, log.String())
 	for _, p := range printed {
-		for _, secret := range secrets {
+		for _, secret := range harness.Secrets {
 			require.NotContains(t, p, secret)
 		}
 	}
@@ -142,22 +140,22 @@ func TestNothingPrintedHoldsASecret(t *testing.T) {
 }
 
 func TestNoErrorOfAConnectionHoldsASecret(t *testing.T) {
-	for name, hooks := range map[string]script.Hooks{
+	for name, hooks := range map[string]fakepg.Hooks{
 		"cut at once":         {Accept: func(net.Conn) error { return net.ErrClosed }},
-		"cut after the token": {Password: func(*script.Conn) error { return net.ErrClosed }},
-		"refused the token": {Password: func(*script.Conn) error {
+		"cut after the token": {Password: func(*fakepg.Conn) error { return net.ErrClosed }},
+		"refused the token": {Password: func(*fakepg.Conn) error {
 			return &pgconn.PgError{Code: "08006", Message: "unable to accept connection, access denied"}
 		}},
-		"refused the database": {Startup: func(*script.Conn) error { return &pgconn.PgError{Code: "3D000", Message: "no such database"} }},
+		"refused the database": {Startup: func(*fakepg.Conn) error { return &pgconn.PgError{Code: "3D000", Message: "no such database"} }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, opts := startScript(t, hooks)
-			opts = with(opts, dsql.WithCredentials(credentials.NewStaticCredentialsProvider(accessKey, secretKey, "the-session-token")))
-			pool := newPool(t, opts...)
+			_, opts := harness.Start(t, hooks)
+			opts = harness.With(opts, dsql.WithCredentials(credentials.NewStaticCredentialsProvider(harness.AccessKey, harness.SecretKey, "the-session-token")))
+			pool := harness.NewPool(t, opts...)
 			err := pool.Ping(context.Background())
 			require.Error(t, err)
 			for _, printed := range []string{err.Error(), fmt.Sprintf("%+v", err), fmt.Sprintf("%#v", err)} {
-				for _, secret := range secrets {
+				for _, secret := range harness.Secrets {
 					require.NotContains(t, printed, secret)
 				}
 			}

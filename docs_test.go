@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-dsql/dsql/internal/params"
 )
 
 var goBlock = regexp.MustCompile("(?ms)^```go\n(.*?)^```")
@@ -60,7 +62,7 @@ func TestConfigurationIsDocumented(t *testing.T) {
 	for _, option := range options {
 		require.True(t, strings.Contains(string(page), "`"+option[1]+"`"), option[1])
 	}
-	for name := range refusedParams {
+	for name := range params.Refused {
 		require.True(t, strings.Contains(string(page), "`"+name+"`"), name)
 	}
 }

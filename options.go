@@ -12,6 +12,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/go-dsql/dsql/internal/endpoint"
+	"github.com/go-dsql/dsql/internal/params"
 )
 
 // Option edits a Config. Options are applied in order.
@@ -111,7 +114,7 @@ func WithDialFunc(f pgconn.DialFunc) Option {
 // startup options too, amzn-cluster-id=<cluster ID>. See docs/privatelink.md.
 func WithDialAddress(address string) Option {
 	return func(c *Config) error {
-		if _, err := parseDialAddress(address); err != nil {
+		if _, err := endpoint.ParseDialAddress(address); err != nil {
 			return err
 		}
 		c.DialAddress = address
@@ -177,15 +180,15 @@ func WithConnectRate(perSecond float64, burst int) Option {
 // that DSQL refuses, with which no connection would open, are refused by name.
 func WithRuntimeParam(name, value string) Option {
 	return func(c *Config) error {
-		if err := checkRuntimeParam(name, value); err != nil {
+		if err := params.CheckOne(name, value); err != nil {
 			return err
 		}
-		params := maps.Clone(c.RuntimeParams)
-		if params == nil {
-			params = make(map[string]string)
+		m := maps.Clone(c.RuntimeParams)
+		if m == nil {
+			m = make(map[string]string)
 		}
-		params[name] = value
-		c.RuntimeParams = params
+		m[name] = value
+		c.RuntimeParams = m
 		return nil
 	}
 }

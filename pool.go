@@ -1,26 +1,32 @@
 package dsql
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net"
 	"os"
 	"runtime"
-	"slices"
 	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/go-dsql/dsql/internal/connrate"
+	"github.com/go-dsql/dsql/internal/endpoint"
+	"github.com/go-dsql/dsql/internal/explain"
+	"github.com/go-dsql/dsql/internal/params"
 )
 
 const (
-	port     = 5432
+	port     = endpoint.Port
 	database = "postgres"
 	alpn     = "postgresql" // what PostgreSQL's direct TLS negotiates
 
@@ -41,6 +47,129 @@ const everyKey = "host=dsql port=5432 dbname=postgres user=dsql password='' pass
 	" pool_max_conn_lifetime=50m pool_max_conn_lifetime_jitter=5m pool_max_conn_idle_time=10m" +
 	" pool_health_check_period=1m pool_ping_timeout=5s"
 
+// Connector is a Config that has been checked and resolved, from which every
+// kind of client is made. It is safe for concurrent use and is never closed.
+type Connector struct {
+	endpoint           endpoint.Endpoint
+	user               string
+	tokenLifetime      time.Duration
+	credentials        *aws.CredentialsCache
+	credentialsTimeout time.Duration
+	connects           *connrate.Guard // nil: no limit
+	logger             *slog.Logger    // nil: silence
+	seal               seal
+	pool               *pgxpool.Config // never handed out, only copies of it
+	// userBeforeConnect is the caller's own, run by ours.
+	userBeforeConnect func(context.Context, *pgx.ConnConfig) error
+}
+
+// NewConnector checks cfg and resolves what it leaves open: the region, the AWS
+// configuration, and the credentials, which are asked for once to see that there
+// are any. It does not connect to the cluster. Loading and asking are given 30
+// seconds, or less if ctx ends sooner.
+func NewConnector(ctx context.Context, cfg Config) (*Connector, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, constructTimeout)
+	defer cancel()
+
+	c := &Connector{
+		user:               cmp.Or(cfg.User, adminRole),
+		tokenLifetime:      cmp.Or(cfg.TokenLifetime, defaultTokenLifetime),
+		credentialsTimeout: cmp.Or(cfg.CredentialsTimeout, defaultCredentialsTimeout),
+		logger:             cfg.Logger,
+	}
+	var err error
+	if c.connects, err = connrate.New(cfg.ConnectRate, cfg.ConnectBurst); err != nil {
+		return nil, err
+	}
+	if err := c.resolve(ctx, cfg); err != nil {
+		return nil, err
+	}
+	if err := c.buildPoolConfig(cfg); err != nil {
+		return nil, err
+	}
+	if _, err := c.token(ctx, constructTimeout); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// resolve finds the endpoint, the region and the credentials' provider. The AWS
+// configuration is loaded only where something is needed from it.
+func (c *Connector) resolve(ctx context.Context, cfg Config) error {
+	given, err := endpoint.Parse(cfg.Endpoint)
+	if err != nil {
+		return err
+	}
+	needRegion := given.Host == "" && cfg.Region == ""
+	if !needRegion {
+		if c.endpoint, err = given.In(cfg.Region); err != nil {
+			return err
+		}
+	}
+
+	awsConfig := cfg.AWSConfig
+	provider := cfg.Credentials
+	if awsConfig == nil && (provider == nil || needRegion) {
+		loaded, err := loadAWSConfig(ctx, cfg.Profile)
+		if err != nil {
+			return err
+		}
+		awsConfig = &loaded
+	}
+	if needRegion {
+		if c.endpoint, err = given.In(awsConfig.Region); err != nil {
+			return err
+		}
+	}
+	if provider == nil {
+		provider = awsConfig.Credentials
+	}
+	if provider == nil {
+		return explain.Advise(explain.NoCredentials, errors.New("dsql: no AWS credentials: the aws.Config that was given has no credentials provider"))
+	}
+	c.credentials = newCredentialsCache(provider)
+	from := "option"
+	switch {
+	case given.Region != "":
+		from = "endpoint"
+	case needRegion:
+		from = "AWS configuration"
+	}
+	c.log(ctx, slog.LevelDebug, "dsql: cluster", slog.String("region", c.endpoint.Region), slog.String("region_from", from))
+	return nil
+}
+
+// PoolConfig returns a configuration for pgxpool.NewWithConfig, with the seal
+// and a BeforeConnect that makes each connection's token. Each call returns a
+// copy, which is the caller's to change. Whoever puts a BeforeConnect of their
+// own in must call the one that is there last; without it there is no token and
+// every connection fails. Better: [WithPoolConfig].
+func (c *Connector) PoolConfig() *pgxpool.Config {
+	return c.pool.Copy()
+}
+
+// ConnConfig returns a configuration for pgx.ConnectConfig with a fresh token in
+// Password: use it for one connection, now. It fails where [Connector.Token]
+// does. Each call returns a copy.
+func (c *Connector) ConnConfig(ctx context.Context) (*pgx.ConnConfig, error) {
+	cc := c.pool.ConnConfig.Copy()
+	if err := c.prepare(ctx, cc); err != nil {
+		return nil, err
+	}
+	return cc, nil
+}
+
+// String shows the cluster and the role, and no secret.
+func (c *Connector) String() string {
+	return fmt.Sprintf("dsql.Connector{%s at %s}", c.user, c.endpoint.Host)
+}
+
+// GoString is String, so that %#v shows no secret either.
+func (c *Connector) GoString() string { return c.String() }
+
 // buildPoolConfig makes the configuration that all clients of c share: the
 // defaults, what the caller makes of them, and the seal over both.
 func (c *Connector) buildPoolConfig(cfg Config) error {
@@ -56,9 +185,9 @@ func (c *Connector) buildPoolConfig(cfg Config) error {
 		return fmt.Errorf("dsql: %w", err)
 	}
 	cc := p.ConnConfig
-	cc.Host, cc.User = c.endpoint.host, c.user
+	cc.Host, cc.User = c.endpoint.Host, c.user
 	cc.TLSConfig = &tls.Config{
-		ServerName:         c.endpoint.host,
+		ServerName:         c.endpoint.Host,
 		RootCAs:            cfg.RootCAs,
 		MinVersion:         tls.VersionTLS12,
 		NextProtos:         []string{alpn},
@@ -79,21 +208,21 @@ func (c *Connector) buildPoolConfig(cfg Config) error {
 	if err := checkLifetime(p); err != nil {
 		return err
 	}
-	c.seal = seal{host: c.endpoint.host, user: c.user}
+	c.seal = seal{host: c.endpoint.Host, user: c.user}
 	if p.ConnConfig.TLSConfig != nil {
 		c.seal.rootCAs = p.ConnConfig.TLSConfig.RootCAs
 	}
 	if err := c.seal.check(&p.ConnConfig.Config); err != nil {
 		return fmt.Errorf("dsql: WithPoolConfig: %w", err)
 	}
-	if err := checkRuntimeParams(p.ConnConfig.RuntimeParams); err != nil {
+	if err := params.Check(p.ConnConfig.RuntimeParams); err != nil {
 		return err
 	}
 	c.pool = p.Copy()
 	c.userBeforeConnect = p.BeforeConnect
 	c.pool.BeforeConnect = c.beforeConnect
 	c.pool.ConnConfig.OnPgError = c.withHint(p.ConnConfig.OnPgError)
-	if isVPCEndpoint(address) {
+	if endpoint.IsVPCEndpoint(address) {
 		return c.nameCluster(c.pool.ConnConfig)
 	}
 	return nil
@@ -105,7 +234,7 @@ func setDial(cc *pgx.ConnConfig, cfg Config) (address string, err error) {
 	case cfg.DialFunc != nil:
 		dialByName(cc, cfg.DialFunc)
 	case cfg.DialAddress != "":
-		if address, err = parseDialAddress(cfg.DialAddress); err != nil {
+		if address, err = endpoint.ParseDialAddress(cfg.DialAddress); err != nil {
 			return "", err
 		}
 		dialByName(cc, dialAddress(address))
@@ -116,14 +245,14 @@ func setDial(cc *pgx.ConnConfig, cfg Config) (address string, err error) {
 // nameCluster adds the option by which a VPC endpoint finds the cluster, unless
 // the caller has.
 func (c *Connector) nameCluster(cc *pgx.ConnConfig) error {
-	if c.endpoint.clusterID == "" {
-		return fmt.Errorf("dsql: the dial address is a VPC endpoint's, and the endpoint %q does not tell the cluster's ID: give <cluster ID>.dsql.<region>.on.aws", c.endpoint.host)
+	if c.endpoint.ClusterID == "" {
+		return fmt.Errorf("dsql: the dial address is a VPC endpoint's, and the endpoint %q does not tell the cluster's ID: give <cluster ID>.dsql.<region>.on.aws", c.endpoint.Host)
 	}
 	if cc.RuntimeParams == nil {
 		cc.RuntimeParams = make(map[string]string)
 	}
-	if options := cc.RuntimeParams["options"]; !strings.Contains(options, clusterOption+"=") {
-		cc.RuntimeParams["options"] = withOption(options, clusterOption, c.endpoint.clusterID)
+	if options := cc.RuntimeParams["options"]; !strings.Contains(options, params.ClusterOption+"=") {
+		cc.RuntimeParams["options"] = params.AppendOption(options, params.ClusterOption, c.endpoint.ClusterID)
 	}
 	return nil
 }
@@ -156,7 +285,7 @@ func checkLifetime(p *pgxpool.Config) error {
 
 // beforeConnect makes a configuration ready to connect with, now.
 func (c *Connector) beforeConnect(ctx context.Context, cc *pgx.ConnConfig) error {
-	giveBack, err := c.connects.place(ctx)
+	giveBack, err := c.connects.Place(ctx)
 	if err != nil {
 		return err
 	}
@@ -164,7 +293,7 @@ func (c *Connector) beforeConnect(ctx context.Context, cc *pgx.ConnConfig) error
 		giveBack()
 		return err
 	}
-	giveBackAfterConnect(cc, giveBack)
+	connrate.ReleaseAfterConnect(cc, giveBack)
 	return nil
 }
 
@@ -182,10 +311,10 @@ func (c *Connector) prepare(ctx context.Context, cc *pgx.ConnConfig) error {
 	if cc.Password != "" {
 		return errors.New("dsql: before connecting: ConnConfig.Password was set: tokens are made for you")
 	}
-	if err := checkRuntimeParams(cc.RuntimeParams); err != nil {
+	if err := params.Check(cc.RuntimeParams); err != nil {
 		return err
 	}
-	if err := c.connects.turn(ctx); err != nil {
+	if err := c.connects.Wait(ctx); err != nil {
 		return err
 	}
 	token, err := c.Token(ctx)
@@ -199,90 +328,21 @@ func (c *Connector) prepare(ctx context.Context, cc *pgx.ConnConfig) error {
 	return nil
 }
 
-// seal is what holds for every connection when it is dialled and when the token
-// is sent, whatever options and hooks do.
-type seal struct {
-	host    string
-	user    string
-	rootCAs *x509.CertPool // in force when construction ended
-}
-
-// check names the first field of cc that breaks the seal.
-func (s seal) check(cc *pgconn.Config) error {
-	switch {
-	case cc.Host != s.host:
-		return fmt.Errorf("ConnConfig.Host was changed to %q: it is the endpoint, %q; WithDialAddress changes where TCP goes", cc.Host, s.host)
-	case cc.Port != port:
-		return fmt.Errorf("ConnConfig.Port was changed to %d: it is %d; WithDialAddress changes where TCP goes", cc.Port, port)
-	case cc.Database != database:
-		return fmt.Errorf("ConnConfig.Database was changed to %q: it is %q, the only one", cc.Database, database)
-	case cc.User != s.user:
-		return fmt.Errorf("ConnConfig.User was changed to %q: it is %q; WithUser sets it", cc.User, s.user)
-	case len(cc.Fallbacks) != 0:
-		return fmt.Errorf("ConnConfig.Fallbacks has %d entries: it is empty, for a token goes only to the host it was signed for", len(cc.Fallbacks))
-	}
-	return s.checkTLS(cc)
-}
-
-func (s seal) checkTLS(cc *pgconn.Config) error {
-	t := cc.TLSConfig
-	switch {
-	case t == nil:
-		return errors.New("ConnConfig.TLSConfig was set to nil: TLS cannot be turned off")
-	case t.InsecureSkipVerify:
-		return errors.New("ConnConfig.TLSConfig.InsecureSkipVerify was set: the certificate is always verified; WithRootCAs sets whom to trust")
-	case t.ServerName != s.host:
-		return fmt.Errorf("ConnConfig.TLSConfig.ServerName was changed to %q: it is the endpoint, %q", t.ServerName, s.host)
-	case t.RootCAs != s.rootCAs:
-		return errors.New("ConnConfig.TLSConfig.RootCAs was changed: WithRootCAs sets it, once for all connections")
-	case t.Time != nil:
-		return errors.New("ConnConfig.TLSConfig.Time was set: certificates are verified by the clock")
-	case t.MinVersion != 0 && t.MinVersion < tls.VersionTLS12, t.MaxVersion != 0 && t.MaxVersion < tls.VersionTLS12:
-		return errors.New("ConnConfig.TLSConfig allows less than TLS 1.2, which DSQL refuses")
-	case cc.SSLNegotiation == "direct" && !slices.Contains(t.NextProtos, alpn):
-		return fmt.Errorf("ConnConfig.TLSConfig.NextProtos was changed to %q: direct TLS needs %q in it", t.NextProtos, alpn)
-	}
-	return nil
-}
-
-// guard stands between the TLS handshake and the first byte of PostgreSQL's
-// protocol. It runs the caller's hook, if there is one.
-func (s seal) guard(hook func(context.Context, *pgconn.Config, net.Conn) (net.Conn, error)) func(context.Context, *pgconn.Config, net.Conn) (net.Conn, error) {
-	return func(ctx context.Context, cc *pgconn.Config, conn net.Conn) (net.Conn, error) {
-		if err := s.check(cc); err != nil {
-			return conn, fmt.Errorf("dsql: while connecting: %w", err)
-		}
-		if err := s.handshake(ctx, conn); err != nil {
-			return conn, err
-		}
-		if hook == nil {
-			return conn, nil
-		}
-		wrapped, err := hook(ctx, cc, conn)
-		if wrapped == nil {
-			wrapped = conn // pgx closes what is returned
-		}
-		if err == nil {
-			if err = s.check(cc); err != nil {
-				err = fmt.Errorf("dsql: after AfterNetConnect: %w", err)
-			}
-		}
-		return wrapped, err
+// dialAddress dials address whatever is asked for.
+func dialAddress(address string) pgconn.DialFunc {
+	return func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, address)
 	}
 }
 
-// handshake completes TLS and sees that the server is the endpoint.
-func (s seal) handshake(ctx context.Context, conn net.Conn) error {
-	tlsConn, ok := conn.(*tls.Conn)
-	if !ok {
-		return errors.New("dsql: while connecting: the connection has no TLS")
+// withHint gives a refusal that has no hint the first sentence of its explanation, for those who see
+// a pool's error without [Explain]. pgx replaces errors that do not end the connection after the
+// handler, so only refusals and other fatal errors can have one.
+func (c *Connector) withHint(next pgconn.PgErrorHandler) pgconn.PgErrorHandler {
+	return func(conn *pgconn.PgConn, e *pgconn.PgError) bool {
+		if e.Hint == "" {
+			e.Hint = explain.Hint(e, c.user, c.endpoint.Host, c.endpoint.Region)
+		}
+		return next == nil || next(conn, e)
 	}
-	if err := tlsConn.HandshakeContext(ctx); err != nil {
-		return fmt.Errorf("dsql: TLS with %s: %w", s.host, err)
-	}
-	state := tlsConn.ConnectionState()
-	if state.ServerName != s.host || len(state.VerifiedChains) == 0 {
-		return fmt.Errorf("dsql: the server's certificate was not verified for %s", s.host)
-	}
-	return nil
 }

@@ -15,11 +15,12 @@ import (
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/dsqltest"
-	"github.com/go-dsql/dsql/internal/script"
+	"github.com/go-dsql/dsql/internal/fakepg"
+	"github.com/go-dsql/dsql/internal/harness"
 )
 
 func TestPoolDefaults(t *testing.T) {
-	pool := newPool(t, dsql.WithCredentials(someCredentials))
+	pool := harness.NewPool(t, dsql.WithCredentials(harness.Credentials))
 	got := pool.Config()
 	require.Equal(t, 50*time.Minute, got.MaxConnLifetime)
 	require.Equal(t, 5*time.Minute, got.MaxConnLifetimeJitter)
@@ -34,7 +35,7 @@ func TestPoolDefaults(t *testing.T) {
 }
 
 func TestDefaultsStayWhenSomethingElseIsTuned(t *testing.T) {
-	pool := newPool(t, dsql.WithCredentials(someCredentials), dsql.WithPoolConfig(func(p *pgxpool.Config) error {
+	pool := harness.NewPool(t, dsql.WithCredentials(harness.Credentials), dsql.WithPoolConfig(func(p *pgxpool.Config) error {
 		p.MaxConns = 20
 		return nil
 	}))
@@ -64,7 +65,7 @@ func TestLifetimeStaysUnderTheSessionLimit(t *testing.T) {
 		{"overflowing jitter", 50 * time.Minute, 1<<63 - 1, "1h0m0s after which DSQL closes"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			pool, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(someCredentials),
+			pool, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(harness.Credentials),
 				dsql.WithPoolConfig(func(p *pgxpool.Config) error {
 					p.MaxConnLifetime, p.MaxConnLifetimeJitter = tt.life, tt.jitter
 					return nil
@@ -99,7 +100,7 @@ func TestASilentConnectionIsGivenUpAndAnotherTaken(t *testing.T) {
 	t.Parallel()
 	c := dsqltest.Start(t)
 	var opened []mute
-	pool := clusterPool(t, c, dsql.WithPoolConfig(func(p *pgxpool.Config) error {
+	pool := harness.ClusterPool(t, c, dsql.WithPoolConfig(func(p *pgxpool.Config) error {
 		p.ConnConfig.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) {
 			opened = append(opened, mute{conn, new(atomic.Bool)})
 			return opened[len(opened)-1], nil
@@ -115,12 +116,12 @@ func TestASilentConnectionIsGivenUpAndAnotherTaken(t *testing.T) {
 }
 
 func TestPoolsAreCheapAndLeaveNothingBehind(t *testing.T) {
-	_, opts := startScript(t, script.Hooks{})
+	_, opts := harness.Start(t, fakepg.Hooks{})
 	before := runtime.NumGoroutine()
 	for range 50 {
 		pool, err := dsql.NewPool(t.Context(), host, "", opts...)
 		require.NoError(t, err)
-		require.NoError(t, ping(t, pool))
+		require.NoError(t, harness.Ping(t, pool))
 		pool.Close()
 	}
 	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+2 }, 10*time.Second, 10*time.Millisecond)

@@ -16,16 +16,17 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
-	"github.com/go-dsql/dsql/internal/script"
+	"github.com/go-dsql/dsql/internal/fakepg"
+	"github.com/go-dsql/dsql/internal/harness"
 )
 
 func TestWhatTheServerSees(t *testing.T) {
 	for _, role := range []string{"admin", "app"} {
 		t.Run(role, func(t *testing.T) {
-			s, opts := startScript(t, script.Hooks{})
-			pool := newPool(t, with(opts, dsql.WithUser(role))...)
+			s, opts := harness.Start(t, fakepg.Hooks{})
+			pool := harness.NewPool(t, harness.With(opts, dsql.WithUser(role))...)
 			require.Zero(t, s.Accepted(), "NewPool does not connect")
-			require.NoError(t, ping(t, pool))
+			require.NoError(t, harness.Ping(t, pool))
 
 			require.Len(t, s.Conns(), 1)
 			c := s.Conns()[0]
@@ -47,7 +48,7 @@ func TestWhatTheServerSees(t *testing.T) {
 }
 
 func TestConnectSendsTheSame(t *testing.T) {
-	s, opts := startScript(t, script.Hooks{})
+	s, opts := harness.Start(t, fakepg.Hooks{})
 	conn, err := dsql.Connect(t.Context(), host, "", opts...)
 	require.NoError(t, err)
 	require.NoError(t, conn.Close(t.Context()))
@@ -61,10 +62,10 @@ func TestConnectSendsTheSame(t *testing.T) {
 }
 
 func TestEveryConnectionHasItsOwnTokenAndResumesTLS(t *testing.T) {
-	s, opts := startScript(t, script.Hooks{})
+	s, opts := harness.Start(t, fakepg.Hooks{})
 	signed := make(chan struct{}, 1)
-	pool := newPool(t, with(opts, dsql.WithTokenLifetime(time.Hour))...)
-	require.NoError(t, ping(t, pool))
+	pool := harness.NewPool(t, harness.With(opts, dsql.WithTokenLifetime(time.Hour))...)
+	require.NoError(t, harness.Ping(t, pool))
 	first := s.Conns()[0]
 	_, params := parseToken(t, first.Password)
 	require.Equal(t, "3600", params.Get("X-Amz-Expires"))
@@ -74,19 +75,19 @@ func TestEveryConnectionHasItsOwnTokenAndResumesTLS(t *testing.T) {
 	time.AfterFunc(1100*time.Millisecond, func() { signed <- struct{}{} })
 	<-signed
 	pool.Reset()
-	require.NoError(t, ping(t, pool))
+	require.NoError(t, harness.Ping(t, pool))
 	second := s.Conns()[1]
 	require.NotEqual(t, first.Password, second.Password)
 	require.True(t, second.TLS.DidResume)
 }
 
 func TestNegotiatedTLSCanBeAskedFor(t *testing.T) {
-	s, opts := startScript(t, script.Hooks{})
-	pool := newPool(t, with(opts, dsql.WithPoolConfig(func(p *pgxpool.Config) error {
+	s, opts := harness.Start(t, fakepg.Hooks{})
+	pool := harness.NewPool(t, harness.With(opts, dsql.WithPoolConfig(func(p *pgxpool.Config) error {
 		p.ConnConfig.SSLNegotiation = "postgres"
 		return nil
 	}))...)
-	require.NoError(t, ping(t, pool))
+	require.NoError(t, harness.Ping(t, pool))
 	c := s.Conns()[0]
 	require.False(t, c.Direct)
 	require.Equal(t, []byte{0, 0, 0, 8, 4, 210, 22, 47}, c.First, "an SSLRequest")
@@ -94,9 +95,9 @@ func TestNegotiatedTLSCanBeAskedFor(t *testing.T) {
 }
 
 func TestServerThatIsNotTheEndpointGetsNoStartupMessage(t *testing.T) {
-	wrongName, wrongNamePool := script.Certificate(t, "other.dsql.us-east-1.on.aws")
-	unknown, _ := script.Certificate(t, host)
-	_, otherPool := script.Certificate(t, host)
+	wrongName, wrongNamePool := fakepg.Certificate(t, "other.dsql.us-east-1.on.aws")
+	unknown, _ := fakepg.Certificate(t, host)
+	_, otherPool := fakepg.Certificate(t, host)
 	for _, tt := range []struct {
 		name  string
 		tls   *tls.Config
@@ -109,13 +110,13 @@ func TestServerThatIsNotTheEndpointGetsNoStartupMessage(t *testing.T) {
 		{"TLS 1.1 only", &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}, nil, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s, opts := startScript(t, script.Hooks{TLS: tt.tls})
+			s, opts := harness.Start(t, fakepg.Hooks{TLS: tt.tls})
 			if tt.roots != nil {
-				opts = with(opts, dsql.WithRootCAs(tt.roots))
+				opts = harness.With(opts, dsql.WithRootCAs(tt.roots))
 			} else if tt.want != nil {
 				opts = opts[1:]
 			}
-			err := ping(t, newPool(t, opts...))
+			err := harness.Ping(t, harness.NewPool(t, opts...))
 			require.Error(t, err)
 			if tt.want != nil {
 				require.ErrorAs(t, err, tt.want)
@@ -144,7 +145,7 @@ func TestServerThatRefusesTLSGetsNoToken(t *testing.T) {
 		n, _ := c.Read(rest)
 		seen <- rest[:n]
 	}()
-	err = ping(t, newPool(t, dsql.WithCredentials(someCredentials), dsql.WithDialFunc(dialTo(listener.Addr().String())),
+	err = harness.Ping(t, harness.NewPool(t, dsql.WithCredentials(harness.Credentials), dsql.WithDialFunc(harness.DialTo(listener.Addr().String())),
 		dsql.WithPoolConfig(func(p *pgxpool.Config) error { p.ConnConfig.SSLNegotiation = "postgres"; return nil })))
 	require.ErrorContains(t, err, "refused TLS")
 	require.Empty(t, <-seen)
@@ -178,7 +179,7 @@ var tampering = []struct {
 func TestWithPoolConfigCannotBreakTheSeal(t *testing.T) {
 	for _, tt := range tampering {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(someCredentials),
+			_, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(harness.Credentials),
 				dsql.WithPoolConfig(func(p *pgxpool.Config) error { tt.change(&p.ConnConfig.Config); return nil }))
 			require.ErrorContains(t, err, "dsql: WithPoolConfig: "+tt.want)
 		})
@@ -196,12 +197,12 @@ func TestBeforeConnectCannotBreakTheSeal(t *testing.T) {
 	}...)
 	for _, tt := range cases {
 		t.Run(tt.name, func(t *testing.T) {
-			s, opts := startScript(t, script.Hooks{})
-			pool := newPool(t, with(opts, dsql.WithPoolConfig(func(p *pgxpool.Config) error {
+			s, opts := harness.Start(t, fakepg.Hooks{})
+			pool := harness.NewPool(t, harness.With(opts, dsql.WithPoolConfig(func(p *pgxpool.Config) error {
 				p.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error { tt.change(&c.Config); return nil }
 				return nil
 			}))...)
-			err := ping(t, pool)
+			err := harness.Ping(t, pool)
 			require.ErrorContains(t, err, "dsql: before connecting: "+tt.want)
 			require.NotContains(t, err.Error(), "hunter2")
 			require.Zero(t, s.Accepted(), "nothing was dialled")
@@ -225,12 +226,12 @@ func (tracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {
 func TestTracerCannotBreakTheSeal(t *testing.T) {
 	for _, tt := range tampering {
 		t.Run(tt.name, func(t *testing.T) {
-			s, opts := startScript(t, script.Hooks{})
-			pool := newPool(t, with(opts, dsql.WithPoolConfig(func(p *pgxpool.Config) error {
+			s, opts := harness.Start(t, fakepg.Hooks{})
+			pool := harness.NewPool(t, harness.With(opts, dsql.WithPoolConfig(func(p *pgxpool.Config) error {
 				p.ConnConfig.Tracer = tracer{tt.change}
 				return nil
 			}))...)
-			require.ErrorContains(t, ping(t, pool), tt.want)
+			require.ErrorContains(t, harness.Ping(t, pool), tt.want)
 			require.Empty(t, s.Conns(), "no startup message was sent")
 		})
 	}
@@ -239,22 +240,22 @@ func TestTracerCannotBreakTheSeal(t *testing.T) {
 func TestAfterNetConnectCannotBreakTheSeal(t *testing.T) {
 	for _, tt := range tampering {
 		t.Run(tt.name, func(t *testing.T) {
-			s, opts := startScript(t, script.Hooks{})
-			pool := newPool(t, with(opts, dsql.WithPoolConfig(func(p *pgxpool.Config) error {
+			s, opts := harness.Start(t, fakepg.Hooks{})
+			pool := harness.NewPool(t, harness.With(opts, dsql.WithPoolConfig(func(p *pgxpool.Config) error {
 				p.ConnConfig.AfterNetConnect = func(_ context.Context, c *pgconn.Config, conn net.Conn) (net.Conn, error) {
 					tt.change(c)
 					return conn, nil
 				}
 				return nil
 			}))...)
-			require.ErrorContains(t, ping(t, pool), "dsql: after AfterNetConnect: "+tt.want)
+			require.ErrorContains(t, harness.Ping(t, pool), "dsql: after AfterNetConnect: "+tt.want)
 			require.Empty(t, s.Conns(), "no startup message was sent")
 		})
 	}
 }
 
 func TestHooksOfTheCallerRun(t *testing.T) {
-	s, opts := startScript(t, script.Hooks{})
+	s, opts := harness.Start(t, fakepg.Hooks{})
 	var order []string
 	note := func(what string) { order = append(order, what) }
 	opts = append(opts[:2:2], dsql.WithPoolConfig(func(p *pgxpool.Config) error {
@@ -270,7 +271,7 @@ func TestHooksOfTheCallerRun(t *testing.T) {
 		}
 		p.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
 			note("DialFunc " + address)
-			return dialTo(s.Addr)(ctx, network, address)
+			return harness.DialTo(s.Addr)(ctx, network, address)
 		}
 		p.ConnConfig.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) {
 			require.IsType(t, &tls.Conn{}, conn)
@@ -282,7 +283,7 @@ func TestHooksOfTheCallerRun(t *testing.T) {
 		p.AfterConnect = func(context.Context, *pgx.Conn) error { note("AfterConnect"); return nil }
 		return nil
 	}))
-	require.NoError(t, ping(t, newPool(t, opts...)))
+	require.NoError(t, harness.Ping(t, harness.NewPool(t, opts...)))
 	require.Equal(t, []string{
 		"BeforeConnect", "Tracer", "LookupFunc " + host, "DialFunc 192.0.2.1:5432", "AfterNetConnect", "ValidateConnect", "AfterConnect",
 	}, order)
@@ -291,27 +292,27 @@ func TestHooksOfTheCallerRun(t *testing.T) {
 
 func TestErrorOfACallersHookComesThrough(t *testing.T) {
 	broken := errors.New("broken")
-	s, opts := startScript(t, script.Hooks{})
+	s, opts := harness.Start(t, fakepg.Hooks{})
 	hook := func(f func(*pgxpool.Config)) dsql.Option {
 		return dsql.WithPoolConfig(func(p *pgxpool.Config) error { f(p); return nil })
 	}
-	require.ErrorIs(t, ping(t, newPool(t, with(opts, hook(func(p *pgxpool.Config) {
+	require.ErrorIs(t, harness.Ping(t, harness.NewPool(t, harness.With(opts, hook(func(p *pgxpool.Config) {
 		p.BeforeConnect = func(context.Context, *pgx.ConnConfig) error { return broken }
 	}))...)), broken)
 	require.Zero(t, s.Accepted())
-	require.ErrorIs(t, ping(t, newPool(t, with(opts, hook(func(p *pgxpool.Config) {
+	require.ErrorIs(t, harness.Ping(t, harness.NewPool(t, harness.With(opts, hook(func(p *pgxpool.Config) {
 		p.ConnConfig.AfterNetConnect = func(context.Context, *pgconn.Config, net.Conn) (net.Conn, error) { return nil, broken }
 	}))...)), broken)
 	require.Empty(t, s.Conns())
 
-	_, err := dsql.NewPool(t.Context(), host, "", with(opts, dsql.WithPoolConfig(func(*pgxpool.Config) error { return broken }))...)
+	_, err := dsql.NewPool(t.Context(), host, "", harness.With(opts, dsql.WithPoolConfig(func(*pgxpool.Config) error { return broken }))...)
 	require.ErrorIs(t, err, broken)
 }
 
 func TestTrustRootsSetByAPoolConfigFunctionCount(t *testing.T) {
-	cert, roots := script.Certificate(t, host)
-	s, opts := startScript(t, script.Hooks{TLS: &tls.Config{Certificates: []tls.Certificate{cert}}})
-	require.NoError(t, ping(t, newPool(t, with(opts[1:], dsql.WithPoolConfig(func(p *pgxpool.Config) error {
+	cert, roots := fakepg.Certificate(t, host)
+	s, opts := harness.Start(t, fakepg.Hooks{TLS: &tls.Config{Certificates: []tls.Certificate{cert}}})
+	require.NoError(t, harness.Ping(t, harness.NewPool(t, harness.With(opts[1:], dsql.WithPoolConfig(func(p *pgxpool.Config) error {
 		p.ConnConfig.TLSConfig.RootCAs = roots
 		return nil
 	}))...)))
@@ -320,7 +321,7 @@ func TestTrustRootsSetByAPoolConfigFunctionCount(t *testing.T) {
 
 func TestDialFuncIsGivenTheNameForCancelRequestsToo(t *testing.T) {
 	cancelled := make(chan struct{}, 1)
-	s, opts := startScript(t, script.Hooks{Cancel: func(pid, key uint32) {
+	s, opts := harness.Start(t, fakepg.Hooks{Cancel: func(pid, key uint32) {
 		if pid == 1 && key == 2 {
 			cancelled <- struct{}{}
 		}
@@ -331,7 +332,7 @@ func TestDialFuncIsGivenTheNameForCancelRequestsToo(t *testing.T) {
 		if network != "tcp" || address != host+":5432" {
 			return nil, errors.New("dialled " + network + " " + address)
 		}
-		return dialTo(s.Addr)(ctx, network, address)
+		return harness.DialTo(s.Addr)(ctx, network, address)
 	}))
 	conn, err := dsql.Connect(t.Context(), host, "", opts...)
 	require.NoError(t, err)
@@ -342,7 +343,7 @@ func TestDialFuncIsGivenTheNameForCancelRequestsToo(t *testing.T) {
 }
 
 func TestPoolConfigIsTheCallersToChange(t *testing.T) {
-	s, opts := startScript(t, script.Hooks{})
+	s, opts := harness.Start(t, fakepg.Hooks{})
 	cfg := dsql.Config{Endpoint: host}
 	for _, opt := range opts {
 		require.NoError(t, opt(&cfg))
@@ -360,7 +361,7 @@ func TestPoolConfigIsTheCallersToChange(t *testing.T) {
 	pool, err := pgxpool.NewWithConfig(t.Context(), p)
 	require.NoError(t, err)
 	defer pool.Close()
-	require.ErrorContains(t, ping(t, pool), "ConnConfig.TLSConfig.ServerName was changed")
+	require.ErrorContains(t, harness.Ping(t, pool), "ConnConfig.TLSConfig.ServerName was changed")
 	require.Zero(t, s.Accepted())
 
 	p = c.PoolConfig()
@@ -368,12 +369,12 @@ func TestPoolConfigIsTheCallersToChange(t *testing.T) {
 	good, err := pgxpool.NewWithConfig(t.Context(), p)
 	require.NoError(t, err)
 	defer good.Close()
-	require.NoError(t, ping(t, good))
+	require.NoError(t, harness.Ping(t, good))
 	require.Equal(t, "svc", s.Conns()[0].Parameters["application_name"])
 }
 
 func TestConnConfigHasAFreshTokenAndTheSeal(t *testing.T) {
-	s, opts := startScript(t, script.Hooks{})
+	s, opts := harness.Start(t, fakepg.Hooks{})
 	cfg := dsql.Config{Endpoint: host}
 	for _, opt := range opts {
 		require.NoError(t, opt(&cfg))

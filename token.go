@@ -12,6 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/feature/dsql/auth"
+
+	"github.com/go-dsql/dsql/internal/explain"
 )
 
 const (
@@ -52,7 +54,7 @@ func (c *Connector) token(ctx context.Context, timeout time.Duration) (string, e
 		sign = auth.GenerateDBConnectAdminAuthToken
 	}
 	// The SDK cuts the lifetime to what the credentials have left.
-	token, err := sign(ctx, c.endpoint.host, c.endpoint.region, credentials.StaticCredentialsProvider{Value: creds},
+	token, err := sign(ctx, c.endpoint.Host, c.endpoint.Region, credentials.StaticCredentialsProvider{Value: creds},
 		func(o *auth.TokenOptions) { o.ExpiresIn = c.tokenLifetime })
 	if err != nil {
 		return "", fmt.Errorf("dsql: signing the token: %w", err)
@@ -71,13 +73,13 @@ func retrieve(ctx context.Context, cache *aws.CredentialsCache, timeout time.Dur
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded), err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return aws.Credentials{}, advise(slowCredentials, fmt.Errorf("dsql: getting AWS credentials timed out after at most %v: %w", timeout, errors.Join(ctx.Err(), err)))
+		return aws.Credentials{}, explain.Advise(explain.SlowCredentials, fmt.Errorf("dsql: getting AWS credentials timed out after at most %v: %w", timeout, errors.Join(ctx.Err(), err)))
 	case err != nil:
-		return aws.Credentials{}, advise(noCredentials, fmt.Errorf("dsql: no AWS credentials: %w", err))
+		return aws.Credentials{}, explain.Advise(explain.NoCredentials, fmt.Errorf("dsql: no AWS credentials: %w", err))
 	case !creds.HasKeys():
-		return aws.Credentials{}, advise(noCredentials, fmt.Errorf("dsql: no AWS credentials: the provider %q gave empty keys", creds.Source))
+		return aws.Credentials{}, explain.Advise(explain.NoCredentials, fmt.Errorf("dsql: no AWS credentials: the provider %q gave empty keys", creds.Source))
 	case endsSoon(creds):
-		return aws.Credentials{}, advise(expiredCredentials, fmt.Errorf("dsql: the AWS credentials of %q expire at %s, less than %v from now: they must be renewed first",
+		return aws.Credentials{}, explain.Advise(explain.ExpiredCredentials, fmt.Errorf("dsql: the AWS credentials of %q expire at %s, less than %v from now: they must be renewed first",
 			creds.Source, creds.Expires.UTC().Format(time.RFC3339), minCredentialsLife))
 	}
 	return creds, nil

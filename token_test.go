@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/internal/harness"
 )
 
 // golden is a token made by an independent signer.
@@ -74,7 +75,7 @@ func TestTokensEqualTheGoldenOnes(t *testing.T) {
 }
 
 func TestTokenLifetimeDefaultsTo15Minutes(t *testing.T) {
-	c, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host, Credentials: someCredentials})
+	c, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host, Credentials: harness.Credentials})
 	require.NoError(t, err)
 	token, err := c.Token(t.Context())
 	require.NoError(t, err)
@@ -87,19 +88,19 @@ func TestTokenLifetimeIsRefused(t *testing.T) {
 		-5 * time.Second, 500 * time.Millisecond, 1500 * time.Millisecond, 7*24*time.Hour + time.Second, 8 * 24 * time.Hour,
 	} {
 		t.Run(d.String(), func(t *testing.T) {
-			_, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host, Credentials: someCredentials, TokenLifetime: d})
+			_, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host, Credentials: harness.Credentials, TokenLifetime: d})
 			require.ErrorContains(t, err, "dsql: the token lifetime "+d.String())
-			_, err = dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(someCredentials), dsql.WithTokenLifetime(d))
+			_, err = dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(harness.Credentials), dsql.WithTokenLifetime(d))
 			require.ErrorContains(t, err, "dsql: the token lifetime "+d.String())
 		})
 	}
-	_, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(someCredentials), dsql.WithTokenLifetime(0))
+	_, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(harness.Credentials), dsql.WithTokenLifetime(0))
 	require.ErrorContains(t, err, "dsql: the token lifetime 0s")
 }
 
 func TestActionFollowsTheRole(t *testing.T) {
 	for role, action := range map[string]string{"": "DbConnectAdmin", "admin": "DbConnectAdmin", "app": "DbConnect", "administrator": "DbConnect"} {
-		c, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host, User: role, Credentials: someCredentials})
+		c, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host, User: role, Credentials: harness.Credentials})
 		require.NoError(t, err)
 		token, err := c.Token(t.Context())
 		require.NoError(t, err)
@@ -109,7 +110,7 @@ func TestActionFollowsTheRole(t *testing.T) {
 }
 
 func BenchmarkToken(b *testing.B) {
-	c, err := dsql.NewConnector(b.Context(), dsql.Config{Endpoint: host, Credentials: someCredentials})
+	c, err := dsql.NewConnector(b.Context(), dsql.Config{Endpoint: host, Credentials: harness.Credentials})
 	require.NoError(b, err)
 	for b.Loop() {
 		if _, err := c.Token(b.Context()); err != nil {

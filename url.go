@@ -5,9 +5,13 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/go-dsql/dsql/internal/endpoint"
+	"github.com/go-dsql/dsql/internal/params"
 )
 
 // ParseURL reads a Config from a URL, a host name or a cluster ID:
@@ -34,8 +38,8 @@ import (
 func ParseURL(u string) (Config, error) {
 	scheme, rest, ok := strings.Cut(strings.TrimSpace(u), "://")
 	if !ok {
-		e, err := parseEndpoint(scheme)
-		return Config{Endpoint: e.name()}, err
+		e, err := endpoint.Parse(scheme)
+		return Config{Endpoint: e.Name()}, err
 	}
 	switch strings.ToLower(scheme) {
 	case "postgres", "postgresql", "dsql":
@@ -95,11 +99,11 @@ func (c *Config) setAuthority(authority string) error {
 	if strings.Contains(host, ",") {
 		return errors.New("dsql: the URL names several hosts: give one cluster's endpoint")
 	}
-	e, err := parseEndpoint(host)
+	e, err := endpoint.Parse(host)
 	if err != nil {
 		return err
 	}
-	c.Endpoint = e.name()
+	c.Endpoint = e.Name()
 	return nil
 }
 
@@ -129,16 +133,16 @@ func (c *Config) setQuery(query string) error {
 	if c.Region == "" {
 		return nil
 	}
-	e, err := parseEndpoint(c.Endpoint)
+	e, err := endpoint.Parse(c.Endpoint)
 	if err == nil {
-		_, err = e.in(c.Region)
+		_, err = e.In(c.Region)
 	}
 	return err
 }
 
 // setParam sets one parameter of a URL. Its value is checked here or by validate.
 func (c *Config) setParam(name, value string) error {
-	_, isSetting := settings[name]
+	_, isSetting := params.Settings[name]
 	switch {
 	case name == "search_path", name == "application_name", name == "options":
 		return WithRuntimeParam(name, value)(c)
@@ -182,12 +186,12 @@ func checkSSLMode(mode string) error {
 
 // unknownParam names the parameter, and never its value.
 func unknownParam(name string) error {
-	if err := checkRuntimeParam(name, ""); err != nil {
+	if err := params.CheckOne(name, ""); err != nil {
 		return err
 	}
 	var nearest string
 	least := len(name) + 100
-	for _, known := range slices.Concat(urlParams, slices.Sorted(maps.Keys(settings))) {
+	for _, known := range slices.Concat(urlParams, slices.Sorted(maps.Keys(params.Settings))) {
 		if d := distance(name, known); d < least {
 			nearest, least = known, d
 		}
@@ -222,7 +226,7 @@ func distance(a, b string) int {
 // left out. RuntimeParams that have no parameter of their own become part of
 // options. URL returns "" if the Endpoint is not one.
 func (c Config) URL() string {
-	e, err := parseEndpoint(c.Endpoint)
+	e, err := endpoint.Parse(c.Endpoint)
 	if err != nil {
 		return ""
 	}
@@ -247,13 +251,30 @@ func (c Config) URL() string {
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.RuntimeParams)) {
 		if !query.Has(name) {
-			query.Set("options", withOption(query.Get("options"), name, c.RuntimeParams[name]))
+			query.Set("options", params.AppendOption(query.Get("options"), name, c.RuntimeParams[name]))
 		}
 	}
-	u := url.URL{Scheme: "postgres", Host: e.name(), Path: "/" + database}
+	u := url.URL{Scheme: "postgres", Host: e.Name(), Path: "/" + database}
 	if c.User != "" {
 		u.User = url.User(c.User)
 	}
 	u.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20") // a + is a space only here
 	return u.String()
+}
+
+// FromEnv reads a Config from the environment: DSQL_ENDPOINT (required),
+// DSQL_REGION, DSQL_USER and DSQL_PROFILE, which are the fields of [Config] of
+// those names. AWS_* variables are the SDK's, which reads them where credentials
+// or the region come from it.
+func FromEnv() (Config, error) {
+	c := Config{
+		Endpoint: os.Getenv("DSQL_ENDPOINT"),
+		Region:   os.Getenv("DSQL_REGION"),
+		User:     os.Getenv("DSQL_USER"),
+		Profile:  os.Getenv("DSQL_PROFILE"),
+	}
+	if strings.TrimSpace(c.Endpoint) == "" {
+		return Config{}, errors.New("dsql: the environment variable DSQL_ENDPOINT is not set: " + endpoint.Want)
+	}
+	return c, nil
 }

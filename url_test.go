@@ -9,7 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
-	"github.com/go-dsql/dsql/internal/script"
+	"github.com/go-dsql/dsql/internal/fakepg"
+	"github.com/go-dsql/dsql/internal/harness"
 )
 
 func TestParseURL(t *testing.T) {
@@ -26,13 +27,13 @@ func TestParseURL(t *testing.T) {
 	}{
 		{"host name", host, dsql.Config{Endpoint: host}},
 		{"host name in upper case, with space and port", " " + strings.ToUpper(host) + ":5432\n", dsql.Config{Endpoint: host}},
-		{"cluster ID", clusterID, dsql.Config{Endpoint: clusterID}},
+		{"cluster ID", harness.ClusterID, dsql.Config{Endpoint: harness.ClusterID}},
 		{"nothing but a host", "postgres://" + host, dsql.Config{Endpoint: host}},
 		{"other schemes", "postgresql://" + host + "/", dsql.Config{Endpoint: host}},
 		{"own scheme", "dsql://" + host + "/postgres", dsql.Config{Endpoint: host}},
 		{"scheme in upper case", "DSQL://" + host, dsql.Config{Endpoint: host}},
-		{"cluster ID with a region", "dsql://" + clusterID + "?region=eu-west-2", dsql.Config{Endpoint: clusterID, Region: "eu-west-2"}},
-		{"PrivateLink name", "dsql://" + clusterID + ".dsql-fnh4.us-east-1.on.aws", dsql.Config{Endpoint: clusterID + ".dsql-fnh4.us-east-1.on.aws"}},
+		{"cluster ID with a region", "dsql://" + harness.ClusterID + "?region=eu-west-2", dsql.Config{Endpoint: harness.ClusterID, Region: "eu-west-2"}},
+		{"PrivateLink name", "dsql://" + harness.ClusterID + ".dsql-fnh4.us-east-1.on.aws", dsql.Config{Endpoint: harness.ClusterID + ".dsql-fnh4.us-east-1.on.aws"}},
 		{"role, port and database", "postgres://app@" + host + ":5432/postgres", dsql.Config{Endpoint: host, User: "app"}},
 		{"admin", "postgres://admin@" + host, dsql.Config{Endpoint: host, User: "admin"}},
 		{"role with escapes", "postgres://my%40app%2F%20x@" + host, dsql.Config{Endpoint: host, User: "my@app/ x"}},
@@ -88,7 +89,7 @@ func TestURLIsRefused(t *testing.T) {
 		{"address", "postgres://[::1]/postgres", []string{"address", "WithDialAddress"}},
 		{"fragment", "postgres://" + host + "/postgres#x", []string{"fragment"}},
 		{"region contradicts", "postgres://" + host + "?region=eu-west-1", []string{`"eu-west-1"`, `"us-east-1"`}},
-		{"region that is none", "postgres://" + clusterID + "?region=mars", []string{`"mars"`}},
+		{"region that is none", "postgres://" + harness.ClusterID + "?region=mars", []string{`"mars"`}},
 		{"empty region", "postgres://" + host + "?region=", []string{"region is empty"}},
 		{"empty setting", "postgres://" + host + "?pool_max_conns=", []string{"pool_max_conns is empty"}},
 		{"disable", "postgres://" + host + "?sslmode=disable", []string{"disable", "verify-full"}},
@@ -139,7 +140,7 @@ func TestURLIsRefused(t *testing.T) {
 }
 
 func TestSettingsOfAURLTakeEffect(t *testing.T) {
-	s, opts := startScript(t, script.Hooks{})
+	s, opts := harness.Start(t, fakepg.Hooks{})
 	cfg, err := dsql.ParseURL("postgres://app@" + host + "/postgres?search_path=app&application_name=svc&token_lifetime=1m" +
 		"&sslmode=require&sslnegotiation=postgres&connect_timeout=20&default_query_exec_mode=simple_protocol" +
 		"&pool_max_conns=7&pool_min_conns=1&pool_min_idle_conns=2&pool_max_conn_lifetime=30m&pool_max_conn_lifetime_jitter=3m" +
@@ -178,21 +179,21 @@ func TestSettingsOfAURLTakeEffect(t *testing.T) {
 func TestLifetimeOfAURLStaysUnderTheSessionLimit(t *testing.T) {
 	cfg, err := dsql.ParseURL("postgres://" + host + "?pool_max_conn_lifetime=58m")
 	require.NoError(t, err)
-	cfg.Credentials = someCredentials
+	cfg.Credentials = harness.Credentials
 	_, err = dsql.NewConnector(t.Context(), cfg)
 	require.ErrorContains(t, err, "1h0m0s after which DSQL closes")
 }
 
 func TestSettingsAreChecked(t *testing.T) {
-	_, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host, Credentials: someCredentials, Settings: map[string]string{"host": "evil"}})
+	_, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host, Credentials: harness.Credentials, Settings: map[string]string{"host": "evil"}})
 	require.ErrorContains(t, err, `dsql: Settings has no "host"`)
-	_, err = dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host, Credentials: someCredentials, Settings: map[string]string{"pool_max_conns": "1 host=evil"}})
+	_, err = dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host, Credentials: harness.Credentials, Settings: map[string]string{"pool_max_conns": "1 host=evil"}})
 	require.ErrorContains(t, err, "dsql: pool_max_conns is")
 }
 
 func TestURLLeavesOutWhatItCannotHold(t *testing.T) {
 	cfg := dsql.Config{
-		Endpoint: " " + strings.ToUpper(host) + " ", User: "app", Credentials: someCredentials, DialAddress: "localhost", ConnectRate: 3,
+		Endpoint: " " + strings.ToUpper(host) + " ", User: "app", Credentials: harness.Credentials, DialAddress: "localhost", ConnectRate: 3,
 		RuntimeParams: map[string]string{"timezone": `Etc/UTC \x`, "datestyle": "ISO", "options": "-c extra_float_digits=1", "search_path": "a b"},
 	}
 	require.Equal(t, "postgres://app@"+host+"/postgres?options=-c%20extra_float_digits%3D1%20-c%20datestyle%3DISO%20-c%20timezone%3DEtc%2FUTC%5C%20%5C%5Cx&search_path=a%20b", cfg.URL())
@@ -207,7 +208,7 @@ func TestURLLeavesOutWhatItCannotHold(t *testing.T) {
 
 func FuzzParseURL(f *testing.F) {
 	for _, seed := range []string{
-		"", host, clusterID, "postgres://", "postgres://" + host, "dsql://app@" + clusterID + "?region=us-east-1",
+		"", host, harness.ClusterID, "postgres://", "postgres://" + host, "dsql://app@" + harness.ClusterID + "?region=us-east-1",
 		"postgres://a%2Fb@" + host + ":5432/postgres?search_path=a+b&options=-c%20timezone%3DUTC&token_lifetime=15m&pool_max_conns=3&profile=p",
 		"postgres://u:p@" + host + "?x=y#z", "postgres://[::1]:5432/%zz?%zz=%zz", "postgres://@,/?&=&",
 	} {

@@ -21,7 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
-	"github.com/go-dsql/dsql/internal/script"
+	"github.com/go-dsql/dsql/internal/fakepg"
 )
 
 const host = "abcdefghijklmnopqrstuvwxyz.dsql.us-east-1.on.aws"
@@ -74,7 +74,7 @@ func ping(t *testing.T, pool *pgxpool.Pool) error {
 
 func TestTokenInPlaintextToPGHOST(t *testing.T) {
 	tokens := func(open opener) (seen []string) {
-		trap := script.Start(t, script.Hooks{})
+		trap := fakepg.Start(t, fakepg.Hooks{})
 		trapHost, trapPort, _ := net.SplitHostPort(trap.Addr)
 		t.Setenv("PGHOST", trapHost)
 		t.Setenv("PGPORT", trapPort)
@@ -132,9 +132,9 @@ func TestRuntimeParametersOfTheCaller(t *testing.T) {
 }
 
 func TestTrustRootsOfTheCaller(t *testing.T) {
-	cert, roots := script.Certificate(t, host)
+	cert, roots := fakepg.Certificate(t, host)
 	connect := func(open opener) error {
-		s := script.Start(t, script.Hooks{TLS: &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"postgresql"}}})
+		s := fakepg.Start(t, fakepg.Hooks{TLS: &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"postgresql"}}})
 		pool, err := open(t, host, "", creds, func(p *pgxpool.Config) {
 			dial(p, s.Addr)
 			if p.ConnConfig.TLSConfig == nil {

@@ -8,9 +8,10 @@ import (
 	"io"
 	"time"
 
-	"github.com/go-dsql/dsql/internal/dialect"
-	"github.com/go-dsql/dsql/internal/presign"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/go-dsql/dsql/internal/dialect"
+	"github.com/go-dsql/dsql/internal/token"
 )
 
 // maxPassword is far over any token: an STS session makes about 1,800 bytes.
@@ -128,13 +129,13 @@ func malformedPassword(format string, args ...any) *Refusal {
 // checkToken tells what is wrong with a token for user, signed for host. A hint
 // is given only where one has been seen on a real cluster.
 func (c *Cluster) checkToken(password, user, host string) *Refusal {
-	token, err := presign.Parse(password)
+	presigned, err := token.Parse(password)
 	if err != nil {
 		return &Refusal{Reason: "token: " + err.Error(), Code: connectionFailure, Message: accessDenied}
 	}
 	creds := c.credentials()
 	now := c.faults.now()
-	err = token.Verify(presign.Expected{
+	err = presigned.Verify(token.Expected{
 		Host:            host,
 		Region:          c.region,
 		Action:          actionOf(user),
@@ -146,9 +147,9 @@ func (c *Cluster) checkToken(password, user, host string) *Refusal {
 		return nil
 	}
 	refusal := &Refusal{Reason: "token: " + err.Error(), Code: connectionFailure, Message: accessDenied}
-	var cause *presign.Error
+	var cause *token.Error
 	if errors.As(err, &cause) {
-		refusal.Hint = hint(cause.Check, token, user, now)
+		refusal.Hint = hint(cause.Check, presigned, user, now)
 	}
 	return refusal
 }
@@ -161,13 +162,13 @@ func actionOf(user string) string {
 	return "DbConnect"
 }
 
-func hint(check presign.Check, token *presign.Token, user string, now time.Time) string {
+func hint(check token.Check, presigned *token.Token, user string, now time.Time) string {
 	switch check {
-	case presign.Action:
-		return fmt.Sprintf("Wrong user to action mapping. user: %s, action: %s", user, token.Action())
-	case presign.Expired:
+	case token.Action:
+		return fmt.Sprintf("Wrong user to action mapping. user: %s, action: %s", user, presigned.Action())
+	case token.Expired:
 		return fmt.Sprintf("Signature expired: %s is now earlier than %s",
-			token.End().Format(presign.TimeFormat), now.UTC().Format(presign.TimeFormat))
+			presigned.End().Format(token.TimeFormat), now.UTC().Format(token.TimeFormat))
 	}
 	return ""
 }

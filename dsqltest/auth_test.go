@@ -8,14 +8,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-dsql/dsql"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-dsql/dsql"
 )
 
 func TestTokensOfBothFormsAreTaken(t *testing.T) {
 	c := Start(t, WithRole("app"))
 	for _, user := range []string{"admin", "app"} {
-		slash := token(t, c, user)
+		slash := signToken(t, c, user)
 		require.Contains(t, slash, "/?")
 		for _, form := range []string{slash, strings.Replace(slash, "/?", "?", 1)} {
 			conn, err := login(t, pgConfig(t, c, user, form))
@@ -80,7 +81,7 @@ func TestRefusedTokens(t *testing.T) {
 			if test.change != nil {
 				changes = append(changes, test.change)
 			}
-			_, err := login(t, pgConfig(t, c, test.user, token(t, c, test.user, changes...)))
+			_, err := login(t, pgConfig(t, c, test.user, signToken(t, c, test.user, changes...)))
 			told := requireRefusal(t, err, test.code, "unable to accept connection, access denied")
 			if strings.HasSuffix(test.hint, " ") {
 				require.Regexp(t, "^"+test.hint+`\d{8}T\d{6}Z is now earlier than \d{8}T\d{6}Z$`, told.Hint)
@@ -113,7 +114,7 @@ func TestAPasswordThatIsNoTokenIsRefusedAndNotShown(t *testing.T) {
 
 func TestOneClustersTokenIsRefusedByAnother(t *testing.T) {
 	a, b := Start(t), Start(t)
-	_, err := login(t, pgConfig(t, b, "admin", token(t, a, "admin")))
+	_, err := login(t, pgConfig(t, b, "admin", signToken(t, a, "admin")))
 	requireRefusal(t, err, "08006", "unable to accept connection, access denied")
 	requireReason(t, b, "token: host: ")
 }
@@ -121,7 +122,7 @@ func TestOneClustersTokenIsRefusedByAnother(t *testing.T) {
 func TestThereIsOneDatabase(t *testing.T) {
 	c := Start(t)
 	for _, name := range []string{"app", "Postgres", "template1", c.database} {
-		cfg := pgConfig(t, c, "admin", token(t, c, "admin"))
+		cfg := pgConfig(t, c, "admin", signToken(t, c, "admin"))
 		cfg.Database = name
 		_, err := login(t, cfg)
 		requireRefusal(t, err, "3D000", `database "`+name+`" does not exist`)
@@ -130,7 +131,7 @@ func TestThereIsOneDatabase(t *testing.T) {
 	w := dialWire(t, c)
 	w.startup("user", "admin")
 	w.requirePasswordRequest()
-	w.password(token(t, c, "admin"))
+	w.password(signToken(t, c, "admin"))
 	w.requireFatal("3D000", `database "admin" does not exist`)
 }
 

@@ -14,8 +14,9 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+
 	"github.com/go-dsql/dsql"
-	"github.com/go-dsql/dsql/internal/engine"
+	"github.com/go-dsql/dsql/internal/postgres"
 )
 
 // dropTimeout bounds the removal of a closed cluster's database.
@@ -28,7 +29,7 @@ type Cluster struct {
 	database    string                 // its name in the engine
 	credentials func() aws.Credentials // a function, so that printing shows no key
 	authority   *authority
-	engine      *engine.Engine
+	engine      *postgres.Server
 	listener    *listener
 
 	ctx      context.Context // ends when the cluster closes, and cuts its sessions
@@ -76,7 +77,7 @@ func Run(ctx context.Context, opts ...Option) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.engine, err = engine.Start(ctx); err != nil {
+	if c.engine, err = postgres.Start(ctx); err != nil {
 		return nil, fmt.Errorf("dsqltest: starting PostgreSQL: %w", err)
 	}
 	if err := c.create(ctx, cfg.roles); err != nil {

@@ -9,8 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-dsql/dsql"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-dsql/dsql"
 )
 
 func TestEndpointAndRegion(t *testing.T) {
@@ -103,9 +104,9 @@ func TestCloseCutsConnectionsAndRemovesTheDatabase(t *testing.T) {
 	c, err := Run(t.Context())
 	require.NoError(t, err)
 	other := Start(t)
-	idle, err := login(t, pgConfig(t, c, "admin", token(t, c, "admin")))
+	idle, err := login(t, pgConfig(t, c, "admin", signToken(t, c, "admin")))
 	require.NoError(t, err)
-	busy, err := login(t, pgConfig(t, c, "admin", token(t, c, "admin")))
+	busy, err := login(t, pgConfig(t, c, "admin", signToken(t, c, "admin")))
 	require.NoError(t, err)
 	done := sleeping(t, c, busy)
 	halfway := dialWire(t, c)
@@ -139,7 +140,7 @@ func TestNothingIsLeftWhenTheLastClusterIsClosed(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, first.Address(), second.Address())
 		for _, c := range []*Cluster{first, second} {
-			conn, err := login(t, pgConfig(t, c, "admin", token(t, c, "admin")))
+			conn, err := login(t, pgConfig(t, c, "admin", signToken(t, c, "admin")))
 			require.NoError(t, err)
 			sleeping(t, c, conn)
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/occ"
 )
 
 // modes are the ways in which pgx sends a statement.
@@ -128,7 +129,7 @@ func TestARowThatWasChangedSinceTheSnapshotIsAConflictAtCommit(t *testing.T) {
 			require.NoError(t, err)
 			require.EqualValues(t, 1, tag.RowsAffected())
 			_, err = second.Exec(t.Context(), "COMMIT")
-			require.Equal(t, dsql.DataConflict, dsql.ConflictKind(err))
+			require.Equal(t, occ.DataConflict, occ.ConflictKind(err))
 			var n int
 			require.NoError(t, second.QueryRow(t.Context(), "SELECT n FROM t WHERE id = 1").Scan(&n))
 			require.Equal(t, 1, n)
@@ -143,7 +144,7 @@ func TestALoserLosesAll(t *testing.T) {
 	apply(t, second, "UPDATE t SET n = 2 WHERE id = 2", "UPDATE t SET n = 2 WHERE id = 1", "UPDATE t SET n = 2 WHERE id = 3")
 	apply(t, first, "COMMIT")
 	_, err := second.Exec(t.Context(), "COMMIT")
-	require.True(t, dsql.IsConflict(err))
+	require.True(t, occ.IsConflict(err))
 	var sum int
 	require.NoError(t, first.QueryRow(t.Context(), "SELECT sum(n) FROM t").Scan(&sum))
 	require.Equal(t, 1, sum)
@@ -185,9 +186,9 @@ func TestTwoThatCrossDoNotWait(t *testing.T) {
 	apply(t, second, "UPDATE t SET n = 2 WHERE id = 2", "UPDATE t SET n = 2 WHERE id = 1")
 	apply(t, first, "UPDATE t SET n = 1 WHERE id = 2")
 	_, err := second.Exec(t.Context(), "COMMIT")
-	require.True(t, dsql.IsConflict(err))
+	require.True(t, occ.IsConflict(err))
 	_, err = first.Exec(t.Context(), "COMMIT")
-	require.True(t, dsql.IsConflict(err), "each has lost one row to the other")
+	require.True(t, occ.IsConflict(err), "each has lost one row to the other")
 }
 
 func TestABatchInATransactionLosesAtCommit(t *testing.T) {
@@ -208,7 +209,7 @@ func TestABatchInATransactionLosesAtCommit(t *testing.T) {
 	require.Equal(t, 1, n, "what was lost is not seen, unlike at DSQL")
 	require.NoError(t, results.Close())
 	_, err := second.Exec(t.Context(), "COMMIT")
-	require.True(t, dsql.IsConflict(err))
+	require.True(t, occ.IsConflict(err))
 	apply(t, first, "COMMIT")
 }
 

@@ -42,9 +42,9 @@
 //
 // Methods of [Cluster] make go wrong what does go wrong: [Cluster.ConflictNext] and
 // [Cluster.SchemaConflictNext] at COMMIT, [Cluster.CutAtCommit], [Cluster.CutConnections],
-// [Cluster.ExpireSessions], [Cluster.RefuseConnections], [Cluster.Wake],
-// [Cluster.Pause] and [Cluster.Resume], [Cluster.SetLatency], [Cluster.OffsetClock].
-// [WithConnectionLimit] and [WithConnectRate] enforce quotas. [Cluster.Stats] counts.
+// [Cluster.ExpireSessions], [Cluster.RefuseConnections], [Cluster.SetWaking],
+// [Cluster.Pause] and [Cluster.Resume], [Cluster.SetLatency], [Cluster.SetClockOffset].
+// [WithConnectionLimit] and [WithConnectQuota] enforce quotas. [Cluster.Stats] counts.
 // [Schema] applies files.
 //
 // # What is not

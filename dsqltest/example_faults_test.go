@@ -12,6 +12,7 @@ import (
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/dsqltest"
+	"github.com/go-dsql/dsql/occ"
 )
 
 // open runs a cluster and opens a pool on it.
@@ -35,7 +36,7 @@ func ExampleCluster_ConflictNext() {
 
 	c.ConflictNext(2)
 	attempts := 0
-	err := dsql.RunTx(ctx, pool, func(tx pgx.Tx) error {
+	err := occ.RunTx(ctx, pool, func(tx pgx.Tx) error {
 		attempts++
 		_, err := tx.Exec(ctx, "SELECT 1")
 		return err
@@ -55,7 +56,7 @@ func ExampleCluster_SchemaConflictNext() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(dsql.ConflictKind(tx.Commit(ctx)))
+	fmt.Println(occ.ConflictKind(tx.Commit(ctx)))
 	// Output: OC001
 }
 
@@ -66,11 +67,11 @@ func ExampleCluster_CutAtCommit() {
 	defer pool.Close()
 
 	c.CutAtCommit(dsqltest.AfterApplied)
-	err := dsql.RunTx(ctx, pool, func(tx pgx.Tx) error {
+	err := occ.RunTx(ctx, pool, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, "CREATE TABLE done (id int)")
 		return err
 	})
-	var unknown *dsql.CommitUnknownError
+	var unknown *occ.CommitUnknownError
 	fmt.Println(errors.As(err, &unknown))
 	var there bool
 	if err := pool.QueryRow(ctx, "SELECT to_regclass('done') IS NOT NULL").Scan(&there); err != nil {
@@ -127,14 +128,14 @@ func ExampleCluster_RefuseConnections() {
 	// <nil>
 }
 
-func ExampleCluster_Wake() {
+func ExampleCluster_SetWaking() {
 	ctx := context.Background()
 	c, pool := open(ctx)
 	defer c.Close()
 	defer pool.Close()
 
-	c.Wake(100 * time.Millisecond)
-	err := dsql.RunTx(ctx, pool, func(pgx.Tx) error { return nil })
+	c.SetWaking(100 * time.Millisecond)
+	err := occ.RunTx(ctx, pool, func(pgx.Tx) error { return nil })
 	fmt.Println(err)
 	// Output: <nil>
 }
@@ -174,13 +175,13 @@ func ExampleCluster_SetLatency() {
 	// Output: true
 }
 
-func ExampleCluster_OffsetClock() {
+func ExampleCluster_SetClockOffset() {
 	ctx := context.Background()
 	c, pool := open(ctx)
 	defer c.Close()
 	defer pool.Close()
 
-	c.OffsetClock(time.Hour) // the cluster's, so every token has expired
+	c.SetClockOffset(time.Hour) // the cluster's, so every token has expired
 	fmt.Println(dsql.IsAccessDenied(pool.Ping(ctx)))
 	// Output: true
 }
@@ -192,16 +193,16 @@ func ExampleCluster_Stats() {
 	defer pool.Close()
 
 	c.ConflictNext(1)
-	if err := dsql.RunTx(ctx, pool, func(pgx.Tx) error { return nil }); err != nil {
+	if err := occ.RunTx(ctx, pool, func(pgx.Tx) error { return nil }); err != nil {
 		log.Fatal(err)
 	}
 	fmt.Printf("%+v\n", c.Stats())
 	// Output: {Connects:1 Begins:2 Commits:1 Rollbacks:0 Conflicts:1 Retries:1}
 }
 
-func ExampleWithConnectRate() {
+func ExampleWithConnectQuota() {
 	ctx := context.Background()
-	c, pool := open(ctx, dsqltest.WithConnectRate(100, 1000)) // DSQL's own quota
+	c, pool := open(ctx, dsqltest.WithConnectQuota(100, 1000)) // DSQL's own quota
 	defer c.Close()
 	defer pool.Close()
 	fmt.Println(pool.Ping(ctx))

@@ -103,9 +103,9 @@ func (c *Cluster) RefuseConnections(code string) {
 	c.faults.refuse = code
 }
 
-// Wake makes the cluster answer new connections with "waking up cluster" for d, as
+// SetWaking makes the cluster answer new connections with "waking up cluster" for d, as
 // one that was inactive does.
-func (c *Cluster) Wake(d time.Duration) {
+func (c *Cluster) SetWaking(d time.Duration) {
 	c.faults.mu.Lock()
 	defer c.faults.mu.Unlock()
 	c.faults.wakeUntil = time.Now().Add(d)
@@ -117,7 +117,7 @@ func (f *faults) connect() *Refusal {
 	defer f.mu.Unlock()
 	if time.Now().Before(f.wakeUntil) {
 		return &Refusal{
-			Reason:  "fault: Wake",
+			Reason:  "fault: SetWaking",
 			Code:    connectionFailure,
 			Message: "unable to accept connection, waking up cluster, please retry later",
 		}
@@ -128,8 +128,8 @@ func (f *faults) connect() *Refusal {
 	return nil
 }
 
-// OffsetClock moves the clock that tokens are checked by: later for d over zero.
-func (c *Cluster) OffsetClock(d time.Duration) {
+// SetClockOffset moves the clock that tokens are checked by: later for d over zero.
+func (c *Cluster) SetClockOffset(d time.Duration) {
 	c.faults.mu.Lock()
 	defer c.faults.mu.Unlock()
 	c.faults.offset = d

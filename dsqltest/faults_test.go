@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/occ"
 )
 
 // commitWays end a transaction in each protocol.
@@ -89,7 +90,7 @@ func TestRunTxSeesConflictsThrough(t *testing.T) {
 	pool := withTable(t, c, 1)
 	c.ConflictNext(3)
 	attempts := 0
-	require.NoError(t, dsql.RunTx(t.Context(), pool, func(tx pgx.Tx) error {
+	require.NoError(t, occ.RunTx(t.Context(), pool, func(tx pgx.Tx) error {
 		attempts++
 		_, err := tx.Exec(t.Context(), "INSERT INTO t VALUES (1, 0)")
 		return err
@@ -112,7 +113,7 @@ func TestFailedTransactionDoesNotUseUpAConflict(t *testing.T) {
 
 	tx, err = pool.Begin(t.Context())
 	require.NoError(t, err)
-	require.True(t, dsql.IsConflict(tx.Commit(t.Context())))
+	require.True(t, occ.IsConflict(tx.Commit(t.Context())))
 }
 
 func TestCommitThatFailsByItselfIsPassedOn(t *testing.T) {
@@ -226,24 +227,24 @@ func TestRefuseConnections(t *testing.T) {
 	require.Panics(t, func() { c.RefuseConnections("12345") })
 }
 
-func TestWake(t *testing.T) {
+func TestSetWaking(t *testing.T) {
 	c := Start(t)
-	c.Wake(time.Hour)
+	c.SetWaking(time.Hour)
 	_, err := dsql.Connect(t.Context(), c.Endpoint(), "", c.Options()...)
 	requireRefusal(t, err, "08006", "unable to accept connection, waking up cluster, please retry later")
 
-	c.Wake(200 * time.Millisecond)
+	c.SetWaking(200 * time.Millisecond)
 	pool := newPool(t, c)
-	require.NoError(t, dsql.RunTx(t.Context(), pool, func(pgx.Tx) error { return nil }), "RunTx waits until it is awake")
+	require.NoError(t, occ.RunTx(t.Context(), pool, func(pgx.Tx) error { return nil }), "RunTx waits until it is awake")
 }
 
-func TestOffsetClock(t *testing.T) {
+func TestSetClockOffset(t *testing.T) {
 	c := Start(t)
-	c.OffsetClock(time.Hour)
+	c.SetClockOffset(time.Hour)
 	_, err := dsql.Connect(t.Context(), c.Endpoint(), "", c.Options()...)
 	refusal := requireRefusal(t, err, "08006", "unable to accept connection, access denied")
 	require.Contains(t, refusal.Hint, "Signature expired: ")
-	c.OffsetClock(0)
+	c.SetClockOffset(0)
 	require.NoError(t, newPool(t, c).Ping(t.Context()))
 }
 

@@ -14,11 +14,12 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
-	"github.com/go-dsql/dsql"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-dsql/dsql"
 )
 
 func newPool(tb testing.TB, c *Cluster, opts ...dsql.Option) *pgxpool.Pool {
@@ -39,8 +40,8 @@ type request struct {
 	at      time.Time
 }
 
-// token is rightly signed for role, then for what change makes of it.
-func token(t *testing.T, c *Cluster, role string, change ...func(*request)) string {
+// signToken is rightly signed for role, then for what change makes of it.
+func signToken(t *testing.T, c *Cluster, role string, change ...func(*request)) string {
 	t.Helper()
 	r := request{
 		host:    c.Endpoint(),

@@ -25,10 +25,10 @@ func WithConnectionLimit(n int) Option {
 	}
 }
 
-// WithConnectRate refuses connections past perSecond in a second, with 53400, after
+// WithConnectQuota refuses connections past perSecond in a second, with 53400, after
 // a burst that is refilled at that rate. DSQL's quota is 100 and 1,000. Connections
 // count when they arrive, also those whose token is then refused.
-func WithConnectRate(perSecond float64, burst int) Option {
+func WithConnectQuota(perSecond float64, burst int) Option {
 	return func(cfg *config) error {
 		if !(perSecond > 0) || burst < 1 {
 			return fmt.Errorf("dsqltest: a rate of %v connections a second with a burst of %d: give more than 0 and 1 or more", perSecond, burst)
@@ -43,7 +43,7 @@ func WithConnectRate(perSecond float64, burst int) Option {
 // connections closer together than they came.
 func (c *Cluster) arrive() *Refusal {
 	if c.quota.connects != nil && !c.quota.connects.Allow() {
-		return &Refusal{Reason: "quota: WithConnectRate", Code: "53400", Message: connectRefusals["53400"]}
+		return &Refusal{Reason: "quota: WithConnectQuota", Code: "53400", Message: connectRefusals["53400"]}
 	}
 	return nil
 }

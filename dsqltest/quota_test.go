@@ -29,14 +29,14 @@ func TestConnectionLimit(t *testing.T) {
 	}, 10*time.Second, 10*time.Millisecond)
 	require.NoError(t, open[1].Close(t.Context()))
 
-	for _, opt := range []Option{WithConnectionLimit(0), WithConnectRate(0, 1), WithConnectRate(1, 0)} {
+	for _, opt := range []Option{WithConnectionLimit(0), WithConnectQuota(0, 1), WithConnectQuota(1, 0)} {
 		_, err := Run(t.Context(), opt)
 		require.ErrorContains(t, err, "dsqltest: ")
 	}
 }
 
 func TestConnectRate(t *testing.T) {
-	c := Start(t, WithConnectRate(0.001, 3))
+	c := Start(t, WithConnectQuota(0.001, 3))
 	connect := func() error {
 		conn, err := dsql.Connect(t.Context(), c.Endpoint(), "", c.Options()...)
 		if err != nil {
@@ -54,7 +54,7 @@ func TestConnectRate(t *testing.T) {
 // because pools of this library wait for their turn.
 func TestColdStartOf3000ConnectionsMeetsNoLimit(t *testing.T) {
 	t.Parallel()
-	c := Start(t, WithConnectRate(100, 1000))
+	c := Start(t, WithConnectQuota(100, 1000))
 	cfg := dsql.Config{Endpoint: c.Endpoint()}
 	for _, opt := range c.Options() {
 		require.NoError(t, opt(&cfg))

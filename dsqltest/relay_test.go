@@ -10,11 +10,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-dsql/dsql"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-dsql/dsql"
 )
 
 func TestPreparedStatements(t *testing.T) {
@@ -84,7 +85,7 @@ func TestALargeParameter(t *testing.T) {
 
 func TestNotices(t *testing.T) {
 	c := Start(t)
-	cfg := pgConfig(t, c, "admin", token(t, c, "admin"))
+	cfg := pgConfig(t, c, "admin", signToken(t, c, "admin"))
 	var notices []string
 	cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { notices = append(notices, n.Message) }
 	conn, err := login(t, cfg)
@@ -115,7 +116,7 @@ func TestCancelRequests(t *testing.T) {
 	c := Start(t)
 	for _, negotiation := range []string{"direct", "postgres"} {
 		t.Run(negotiation, func(t *testing.T) {
-			cfg := pgConfig(t, c, "admin", token(t, c, "admin"))
+			cfg := pgConfig(t, c, "admin", signToken(t, c, "admin"))
 			cfg.SSLNegotiation = negotiation
 			conn, err := login(t, cfg)
 			require.NoError(t, err)
@@ -132,7 +133,7 @@ func TestCancelRequests(t *testing.T) {
 
 func TestACancelRequestWithAnotherKeyDoesNothing(t *testing.T) {
 	c := Start(t)
-	conn, err := login(t, pgConfig(t, c, "admin", token(t, c, "admin")))
+	conn, err := login(t, pgConfig(t, c, "admin", signToken(t, c, "admin")))
 	require.NoError(t, err)
 	done := sleeping(t, c, conn)
 
@@ -155,7 +156,7 @@ func TestAClientThatLeavesHasItsLastStatementDone(t *testing.T) {
 	w := dialWire(t, c)
 	w.startup("user", "admin", "database", "postgres")
 	w.requirePasswordRequest()
-	w.password(token(t, c, "admin"))
+	w.password(signToken(t, c, "admin"))
 	w.requireReady()
 	w.Frontend.Send(&pgproto3.Query{String: "INSERT INTO t SELECT 1 FROM pg_sleep(0.05)"})
 	require.NoError(t, w.Flush())
@@ -171,7 +172,7 @@ func TestAClientThatEndsItsSideStillGetsItsAnswer(t *testing.T) {
 	w := dialWire(t, c)
 	w.startup("user", "admin", "database", "postgres")
 	w.requirePasswordRequest()
-	w.password(token(t, c, "admin"))
+	w.password(signToken(t, c, "admin"))
 	w.requireReady()
 	w.Frontend.Send(&pgproto3.Query{String: "SELECT pg_sleep(0.05)"})
 	require.NoError(t, w.Flush())
@@ -182,7 +183,7 @@ func TestAClientThatEndsItsSideStillGetsItsAnswer(t *testing.T) {
 
 func TestASessionThatTheEngineEndsIsClosed(t *testing.T) {
 	c := Start(t)
-	conn, err := login(t, pgConfig(t, c, "admin", token(t, c, "admin")))
+	conn, err := login(t, pgConfig(t, c, "admin", signToken(t, c, "admin")))
 	require.NoError(t, err)
 	done := sleeping(t, c, conn)
 	_, err = newPool(t, c).Exec(t.Context(), "SELECT pg_terminate_backend($1)", conn.PID())

@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/occ"
 )
 
 // refusedAs is what a login as a role is refused for.
@@ -82,7 +83,7 @@ func TestARoleWorksInItsSchemaAndNotInPublic(t *testing.T) {
 // requireConflictOr is for the first statement after another session's DDL.
 func requireConflictOr(t *testing.T, err error, code, message string) {
 	t.Helper()
-	if dsql.ConflictKind(err) != dsql.SchemaConflict {
+	if occ.ConflictKind(err) != occ.SchemaConflict {
 		requireError(t, err, code, message)
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/internal/dialect"
+	"github.com/go-dsql/dsql/occ"
 )
 
 // Schema applies the files *.sql at the top of fsys to the cluster as admin, in the
@@ -52,7 +53,7 @@ func (c *Cluster) applySchema(ctx context.Context, fsys fs.FS) error {
 			return fmt.Errorf("dsqltest: %w", err)
 		}
 		for _, sql := range dialect.Split(string(text)) {
-			err := dsql.Retry(ctx, func(ctx context.Context) error {
+			err := occ.Retry(ctx, func(ctx context.Context) error {
 				_, err := conn.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol)
 				return err
 			})

@@ -51,7 +51,7 @@ func TestTLSAfterNegotiation(t *testing.T) {
 			w := wire{t, conn, pgproto3.NewFrontend(conn, conn)}
 			w.startup("user", "admin", "database", "postgres")
 			w.requirePasswordRequest()
-			w.password(token(t, c, "admin"))
+			w.password(signToken(t, c, "admin"))
 			w.requireReady()
 		})
 	}
@@ -160,7 +160,7 @@ func TestTheClusterIsFoundBySNIOrOption(t *testing.T) {
 				return
 			}
 			w.requirePasswordRequest()
-			w.password(token(t, c, "admin", func(r *request) { r.host = test.signed }))
+			w.password(signToken(t, c, "admin", func(r *request) { r.host = test.signed }))
 			w.requireReady()
 		})
 	}
@@ -173,7 +173,7 @@ func TestATokenIsForTheNameThatTheClientCameBy(t *testing.T) {
 	w := dialWire(t, c, func(cfg *tls.Config) { cfg.ServerName = c.id + ".dsql-fnh4.us-east-1.on.aws" })
 	w.startup("user", "admin", "database", "postgres")
 	w.requirePasswordRequest()
-	w.password(token(t, c, "admin"))
+	w.password(signToken(t, c, "admin"))
 	w.requireFatal("08006", "unable to accept connection, access denied")
 	requireReason(t, c, `token: host: signed for "`+c.Endpoint()+`", the cluster was reached as "`+c.id+".dsql-fnh4.us-east-1.on.aws")
 }
@@ -271,12 +271,12 @@ func TestNewerProtocolsAreNegotiatedDown(t *testing.T) {
 			require.EqualValues(t, pgproto3.ProtocolVersion30, negotiate.NewestMinorProtocol)
 			require.ElementsMatch(t, test.unknown, negotiate.UnrecognizedOptions)
 			w.requirePasswordRequest()
-			w.password(token(t, c, "admin"))
+			w.password(signToken(t, c, "admin"))
 			w.requireReady()
 		})
 	}
 
-	cfg := pgConfig(t, c, "admin", token(t, c, "admin"))
+	cfg := pgConfig(t, c, "admin", signToken(t, c, "admin"))
 	cfg.MaxProtocolVersion = "latest"
 	_, err := login(t, cfg)
 	require.NoError(t, err)
@@ -309,7 +309,7 @@ func TestStartupMessagesThatPostgreSQLRefuses(t *testing.T) {
 
 func TestStartupParametersReachTheEngine(t *testing.T) {
 	c := Start(t)
-	cfg := pgConfig(t, c, "admin", token(t, c, "admin"))
+	cfg := pgConfig(t, c, "admin", signToken(t, c, "admin"))
 	cfg.RuntimeParams = map[string]string{
 		"application_name": "my app",
 		"search_path":      "a, public",
@@ -326,7 +326,7 @@ func TestStartupParametersReachTheEngine(t *testing.T) {
 
 func TestTheEnginesRefusalIsPassedOn(t *testing.T) {
 	c := Start(t)
-	cfg := pgConfig(t, c, "admin", token(t, c, "admin"))
+	cfg := pgConfig(t, c, "admin", signToken(t, c, "admin"))
 	cfg.RuntimeParams = map[string]string{"datestyle": "nonsense"}
 	_, err := login(t, cfg)
 	requireRefusal(t, err, "22023", `invalid value for parameter "DateStyle": "nonsense"`)
@@ -335,7 +335,7 @@ func TestTheEnginesRefusalIsPassedOn(t *testing.T) {
 func TestStartupParametersThatDSQLDoesNotTakeAreRefused(t *testing.T) {
 	c := Start(t)
 	for name, value := range map[string]string{"statement_timeout": "1000", "options": "-c search_path=app --statement-timeout=1000", "Statement_Timeout": "0"} {
-		cfg := pgConfig(t, c, "admin", token(t, c, "admin"))
+		cfg := pgConfig(t, c, "admin", signToken(t, c, "admin"))
 		cfg.RuntimeParams = map[string]string{name: value}
 		_, err := login(t, cfg)
 		var refusal *pgconn.PgError

@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/examples/internal/cluster"
+	"github.com/go-dsql/dsql/occ"
 )
 
 const (
@@ -67,7 +68,7 @@ func run(ctx context.Context, out io.Writer) error {
 // load writes one batch. A batch that is there already, from a run that was cut
 // off, is no error.
 func load(ctx context.Context, pool *pgxpool.Pool, first, last int) error {
-	return dsql.RunTx(ctx, pool, func(tx pgx.Tx) error {
+	return occ.RunTx(ctx, pool, func(tx pgx.Tx) error {
 		ids := make([]int32, 0, batch)
 		names := make([]string, 0, batch)
 		for id := first; id <= last; id++ {
@@ -82,7 +83,7 @@ func load(ctx context.Context, pool *pgxpool.Pool, first, last int) error {
 // deleteAll deletes in batches, each found by its key.
 func deleteAll(ctx context.Context, pool *pgxpool.Pool) (total int64, err error) {
 	for {
-		n, err := dsql.RunTxValue(ctx, pool, func(tx pgx.Tx) (int64, error) {
+		n, err := occ.RunTxValue(ctx, pool, func(tx pgx.Tx) (int64, error) {
 			tag, err := tx.Exec(ctx, "DELETE FROM batch_item WHERE id IN (SELECT id FROM batch_item ORDER BY id LIMIT $1)", batch)
 			return tag.RowsAffected(), err
 		})

@@ -16,6 +16,7 @@ import (
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/dsqltest"
+	"github.com/go-dsql/dsql/occ"
 )
 
 // newPool is a pool that the caller makes, from a Connector.
@@ -62,7 +63,7 @@ func TestScany(t *testing.T) {
 	if len(cities) != 2 || cities[1] != (city{"Quito", 1763000}) {
 		t.Fatalf("selected %v", cities)
 	}
-	quito, err := dsql.RunTxValue(t.Context(), pool, func(tx pgx.Tx) (c city, err error) {
+	quito, err := occ.RunTxValue(t.Context(), pool, func(tx pgx.Tx) (c city, err error) {
 		err = pgxscan.Get(t.Context(), tx, &c, "UPDATE city SET population = population + 1 WHERE name = $1 RETURNING name, population", "Quito")
 		return c, err
 	})
@@ -100,7 +101,7 @@ func TestRiverInsertsNothingWithoutItsTables(t *testing.T) {
 		t.Fatal(err)
 	}
 	attempts := 0
-	err = dsql.RunTx(t.Context(), pool, func(tx pgx.Tx) error {
+	err = occ.RunTx(t.Context(), pool, func(tx pgx.Tx) error {
 		attempts++
 		_, err := client.InsertTx(t.Context(), tx, job{}, nil)
 		return err

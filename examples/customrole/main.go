@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/examples/internal/cluster"
+	"github.com/go-dsql/dsql/occ"
 )
 
 func main() {
@@ -80,7 +81,7 @@ func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", "''"
 // apply runs each statement in a transaction of its own, as DDL has to be.
 func apply(ctx context.Context, pool *pgxpool.Pool, statements ...string) error {
 	for _, sql := range statements {
-		err := dsql.Retry(ctx, func(ctx context.Context) error {
+		err := occ.Retry(ctx, func(ctx context.Context) error {
 			_, err := pool.Exec(ctx, sql)
 			return err
 		})
@@ -99,7 +100,7 @@ func work(ctx context.Context, c *cluster.Cluster, out io.Writer) error {
 		return err
 	}
 	defer app.Close()
-	err = dsql.RunTx(ctx, app, func(tx pgx.Tx) error {
+	err = occ.RunTx(ctx, app, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, "INSERT INTO orders (item) VALUES ($1), ($2)", "tea", "cake")
 		return err
 	})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/examples/internal/cluster"
+	"github.com/go-dsql/dsql/occ"
 )
 
 func main() {
@@ -50,7 +51,7 @@ func run(ctx context.Context, out io.Writer) error {
 }
 
 func visit(ctx context.Context, db *sql.DB, page string) error {
-	return dsql.RunSQLTx(ctx, db, func(tx *sql.Tx) error {
+	return occ.RunSQLTx(ctx, db, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO databasesql_visit (page, visits) VALUES ($1, 1)
 			ON CONFLICT (page) DO UPDATE SET visits = databasesql_visit.visits + 1`, page)
 		return err

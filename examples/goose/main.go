@@ -24,6 +24,7 @@ import (
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/examples/internal/cluster"
+	"github.com/go-dsql/dsql/occ"
 )
 
 //go:embed migrations/*.sql
@@ -73,7 +74,7 @@ func migrate(ctx context.Context, c *cluster.Cluster) error {
 	}
 	// A connection that does not know of the latest DDL meets a conflict, whether the
 	// DDL was another migrator's or was sent on another connection of this one.
-	return dsql.Retry(ctx, func(ctx context.Context) error {
+	return occ.Retry(ctx, func(ctx context.Context) error {
 		_, err := provider.Up(ctx)
 		return err
 	})
@@ -149,7 +150,7 @@ func report(ctx context.Context, c *cluster.Cluster, out io.Writer) error {
 		return err
 	}
 	var version, applied, cities int
-	err = dsql.RunSQLTx(ctx, db, func(tx *sql.Tx) error {
+	err = occ.RunSQLTx(ctx, db, func(tx *sql.Tx) error {
 		err := tx.QueryRowContext(ctx, "SELECT max(version_id), count(*) FROM "+versions+" WHERE version_id > 0").Scan(&version, &applied)
 		if err != nil {
 			return err
@@ -166,7 +167,7 @@ func report(ctx context.Context, c *cluster.Cluster, out io.Writer) error {
 
 // remove undoes all migrations, and then goose's own tables.
 func remove(ctx context.Context, db *sql.DB, provider *goose.Provider) error {
-	err := dsql.Retry(ctx, func(ctx context.Context) error {
+	err := occ.Retry(ctx, func(ctx context.Context) error {
 		_, err := provider.DownTo(ctx, 0)
 		return err
 	})
@@ -174,7 +175,7 @@ func remove(ctx context.Context, db *sql.DB, provider *goose.Provider) error {
 		return err
 	}
 	for _, table := range []string{versions, locks} {
-		err := dsql.Retry(ctx, func(ctx context.Context) error {
+		err := occ.Retry(ctx, func(ctx context.Context) error {
 			return exec("DROP TABLE "+table)(ctx, db)
 		})
 		if err != nil {

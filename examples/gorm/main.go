@@ -15,6 +15,7 @@ import (
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/examples/internal/cluster"
+	"github.com/go-dsql/dsql/occ"
 )
 
 // Book has a key that the cluster makes: random keys spread over its storage, as
@@ -76,7 +77,7 @@ func open(db *sql.DB) (*gorm.DB, error) {
 }
 
 func apply(ctx context.Context, db *sql.DB, ddl string) error {
-	return dsql.Retry(ctx, func(ctx context.Context) error {
+	return occ.Retry(ctx, func(ctx context.Context) error {
 		_, err := db.ExecContext(ctx, ddl)
 		return err
 	})
@@ -88,7 +89,7 @@ func work(ctx context.Context, db *sql.DB, orm *gorm.DB, out io.Writer) error {
 		return err
 	}
 	// What is run again must do all of its work in the transaction.
-	err := dsql.RunSQLTx(ctx, db, func(tx *sql.Tx) error {
+	err := occ.RunSQLTx(ctx, db, func(tx *sql.Tx) error {
 		if err := lend(inTx(ctx, orm, tx), "Emma"); err != nil {
 			return err
 		}

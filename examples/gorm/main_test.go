@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/dsqltest"
+	"github.com/go-dsql/dsql/occ"
 )
 
 func TestGORM(t *testing.T) {
@@ -42,7 +43,7 @@ func TestLendingIsRunAgainAfterAConflict(t *testing.T) {
 	var borrowers sync.WaitGroup
 	for range 8 {
 		borrowers.Go(func() {
-			err := dsql.RunSQLTx(t.Context(), db, func(tx *sql.Tx) error {
+			err := occ.RunSQLTx(t.Context(), db, func(tx *sql.Tx) error {
 				return lend(inTx(t.Context(), orm, tx), "Emma")
 			})
 			if err != nil {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/examples/internal/cluster"
+	"github.com/go-dsql/dsql/occ"
 )
 
 const (
@@ -77,7 +78,7 @@ func run(ctx context.Context, listener net.Listener) error {
 }
 
 func createTable(ctx context.Context, pool *pgxpool.Pool) error {
-	return dsql.Retry(ctx, func(ctx context.Context) error {
+	return occ.Retry(ctx, func(ctx context.Context) error {
 		_, err := pool.Exec(ctx, "CREATE TABLE IF NOT EXISTS httpservice_counter (name text PRIMARY KEY, n bigint NOT NULL)")
 		return err
 	})

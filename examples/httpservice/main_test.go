@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/dsqltest"
+	"github.com/go-dsql/dsql/occ"
 )
 
 func call(t *testing.T, method, url string) (int, string) {
@@ -131,9 +132,9 @@ func TestAClusterThatDoesNotAnswer(t *testing.T) {
 func TestFailuresDoNotTellTheClientMore(t *testing.T) {
 	_, s := newService(t)
 	for err, want := range map[error]int{
-		context.DeadlineExceeded:          http.StatusGatewayTimeout,
-		errors.New("a secret of ours"):    http.StatusInternalServerError,
-		&dsql.RetryError{Err: conflict{}}: http.StatusServiceUnavailable,
+		context.DeadlineExceeded:         http.StatusGatewayTimeout,
+		errors.New("a secret of ours"):   http.StatusInternalServerError,
+		&occ.RetryError{Err: conflict{}}: http.StatusServiceUnavailable,
 	} {
 		w := httptest.NewRecorder()
 		s.fail(w, httptest.NewRequest("GET", "/counters/c", nil), err)

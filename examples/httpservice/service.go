@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/occ"
 )
 
 type service struct {
@@ -60,7 +61,7 @@ func (s *service) fail(w http.ResponseWriter, r *http.Request, err error) {
 		status = http.StatusNotFound
 	case errors.Is(err, context.DeadlineExceeded):
 		status = http.StatusGatewayTimeout
-	case dsql.IsConflict(err), dsql.IsConnectLimit(err): // still, after all attempts
+	case occ.IsConflict(err), dsql.IsConnectLimit(err): // still, after all attempts
 		w.Header().Set("Retry-After", "1")
 		status = http.StatusServiceUnavailable
 	}
@@ -71,7 +72,7 @@ func (s *service) fail(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 func (s *service) add(ctx context.Context, name string) (counter, error) {
-	return dsql.RunTxValue(ctx, s.pool, func(tx pgx.Tx) (counter, error) {
+	return occ.RunTxValue(ctx, s.pool, func(tx pgx.Tx) (counter, error) {
 		c := counter{Name: name}
 		err := tx.QueryRow(ctx, `INSERT INTO httpservice_counter (name, n) VALUES ($1, 1)
 			ON CONFLICT (name) DO UPDATE SET n = httpservice_counter.n + 1 RETURNING n`, name).Scan(&c.N)
@@ -81,7 +82,7 @@ func (s *service) add(ctx context.Context, name string) (counter, error) {
 
 func (s *service) get(ctx context.Context, name string) (counter, error) {
 	c := counter{Name: name}
-	err := dsql.Retry(ctx, func(ctx context.Context) error { // the schema may have changed
+	err := occ.Retry(ctx, func(ctx context.Context) error { // the schema may have changed
 		return s.pool.QueryRow(ctx, "SELECT n FROM httpservice_counter WHERE name = $1", name).Scan(&c.N)
 	})
 	return c, err

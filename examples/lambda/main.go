@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/examples/internal/cluster"
+	"github.com/go-dsql/dsql/occ"
 )
 
 // margin is what is left of an invocation's time to answer in.
@@ -116,7 +117,7 @@ func (h *handler) Handle(ctx context.Context, event request) (response, error) {
 		ctx, cancel = context.WithDeadline(ctx, end.Add(-margin))
 		defer cancel()
 	}
-	n, err := dsql.RunTxValue(ctx, h.pool, func(tx pgx.Tx) (n int64, err error) {
+	n, err := occ.RunTxValue(ctx, h.pool, func(tx pgx.Tx) (n int64, err error) {
 		err = tx.QueryRow(ctx, `INSERT INTO lambda_counter (name, n) VALUES ($1, 1)
 			ON CONFLICT (name) DO UPDATE SET n = lambda_counter.n + 1 RETURNING n`, event.Counter).Scan(&n)
 		return n, err
@@ -128,7 +129,7 @@ func (h *handler) Handle(ctx context.Context, event request) (response, error) {
 }
 
 func (h *handler) apply(ctx context.Context, ddl string) error {
-	return dsql.Retry(ctx, func(ctx context.Context) error {
+	return occ.Retry(ctx, func(ctx context.Context) error {
 		_, err := h.pool.Exec(ctx, ddl)
 		return err
 	})

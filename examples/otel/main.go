@@ -19,6 +19,7 @@ import (
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/examples/internal/cluster"
+	"github.com/go-dsql/dsql/occ"
 )
 
 func main() {
@@ -97,7 +98,7 @@ func work(ctx context.Context, pool *pgxpool.Pool) error {
 			return err
 		}
 	}
-	err := dsql.RunTx(ctx, pool, func(tx pgx.Tx) error {
+	err := occ.RunTx(ctx, pool, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, "INSERT INTO otel_event (name) VALUES ($1)", "started")
 		return err
 	})
@@ -108,7 +109,7 @@ func work(ctx context.Context, pool *pgxpool.Pool) error {
 }
 
 func apply(ctx context.Context, pool *pgxpool.Pool, ddl string) error {
-	return dsql.Retry(ctx, func(ctx context.Context) error {
+	return occ.Retry(ctx, func(ctx context.Context) error {
 		_, err := pool.Exec(ctx, ddl)
 		return err
 	})

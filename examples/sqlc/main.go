@@ -16,6 +16,7 @@ import (
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/examples/internal/cluster"
 	"github.com/go-dsql/dsql/examples/sqlc/store"
+	"github.com/go-dsql/dsql/occ"
 )
 
 //go:generate go run github.com/sqlc-dev/sqlc/cmd/sqlc@v1.31.1 generate
@@ -62,7 +63,7 @@ func run(ctx context.Context, out io.Writer) error {
 }
 
 func apply(ctx context.Context, pool *pgxpool.Pool, ddl string) error {
-	return dsql.Retry(ctx, func(ctx context.Context) error {
+	return occ.Retry(ctx, func(ctx context.Context) error {
 		_, err := pool.Exec(ctx, ddl)
 		return err
 	})
@@ -70,7 +71,7 @@ func apply(ctx context.Context, pool *pgxpool.Pool, ddl string) error {
 
 // write adds two authors, and a book to one of them.
 func write(ctx context.Context, pool *pgxpool.Pool, queries *store.Queries) error {
-	id, err := dsql.RunTxValue(ctx, pool, func(tx pgx.Tx) (string, error) {
+	id, err := occ.RunTxValue(ctx, pool, func(tx pgx.Tx) (string, error) {
 		queries := queries.WithTx(tx)
 		if _, err := queries.CreateAuthor(ctx, store.CreateAuthorParams{Name: "Mary Shelley", Books: 7}); err != nil {
 			return "", err
@@ -80,7 +81,7 @@ func write(ctx context.Context, pool *pgxpool.Pool, queries *store.Queries) erro
 	if err != nil {
 		return err
 	}
-	return dsql.RunTx(ctx, pool, func(tx pgx.Tx) error {
+	return occ.RunTx(ctx, pool, func(tx pgx.Tx) error {
 		_, err := queries.WithTx(tx).AddBooks(ctx, store.AddBooksParams{ID: id, Added: 1})
 		return err
 	})

@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/examples/internal/cluster"
+	"github.com/go-dsql/dsql/occ"
 )
 
 const (
@@ -69,7 +70,7 @@ func open(ctx context.Context, pool *pgxpool.Pool) error {
 		"DROP TABLE IF EXISTS transactions_account",
 		"CREATE TABLE transactions_account (id int PRIMARY KEY, balance bigint NOT NULL)",
 	} {
-		err := dsql.Retry(ctx, func(ctx context.Context) error {
+		err := occ.Retry(ctx, func(ctx context.Context) error {
 			_, err := pool.Exec(ctx, ddl)
 			return err
 		})
@@ -77,7 +78,7 @@ func open(ctx context.Context, pool *pgxpool.Pool) error {
 			return err
 		}
 	}
-	return dsql.RunTx(ctx, pool, func(tx pgx.Tx) error {
+	return occ.RunTx(ctx, pool, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, "INSERT INTO transactions_account SELECT id, $1 FROM generate_series(1, $2::int) id", each, accounts)
 		return err
 	})
@@ -85,7 +86,7 @@ func open(ctx context.Context, pool *pgxpool.Pool) error {
 
 // work has every worker make its transfers.
 func work(ctx context.Context, pool *pgxpool.Pool, retries *atomic.Int64) error {
-	count := dsql.WithOnRetry(func(dsql.RetryEvent) { retries.Add(1) })
+	count := occ.WithOnRetry(func(occ.RetryEvent) { retries.Add(1) })
 	errs := make([]error, workers)
 	var wait sync.WaitGroup
 	for i := range workers {
@@ -103,8 +104,8 @@ func work(ctx context.Context, pool *pgxpool.Pool, retries *atomic.Int64) error 
 	return errors.Join(errs...)
 }
 
-func transfer(ctx context.Context, pool *pgxpool.Pool, from, to int, amount int64, opts ...dsql.RetryOption) error {
-	return dsql.RunTx(ctx, pool, func(tx pgx.Tx) error {
+func transfer(ctx context.Context, pool *pgxpool.Pool, from, to int, amount int64, opts ...occ.RetryOption) error {
+	return occ.RunTx(ctx, pool, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, "UPDATE transactions_account SET balance = balance - $1 WHERE id = $2", amount, from)
 		if err != nil {
 			return err

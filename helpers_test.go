@@ -1,0 +1,5 @@
+package dsql_test
+
+import "github.com/go-dsql/dsql/internal/harness"
+
+const host = harness.Host

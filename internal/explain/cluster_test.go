@@ -1,0 +1,167 @@
+package explain_test
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/dsqltest"
+	"github.com/go-dsql/dsql/internal/harness"
+	"github.com/go-dsql/dsql/occ"
+)
+
+func TestExplainRefusalsOfACluster(t *testing.T) {
+	for _, tt := range []struct {
+		name, role string
+		setup      func(*dsqltest.Cluster)
+		want       string
+	}{
+		{"role not granted", "stranger", func(*dsqltest.Cluster) {}, "AWS IAM GRANT stranger TO"},
+		{"clock behind", "app", func(c *dsqltest.Cluster) { c.SetClockOffset(time.Hour) }, "clock (NTP)"},
+		{"waking up", "app", func(c *dsqltest.Cluster) { c.SetWaking(time.Hour) }, "30 seconds"},
+		{"too many", "app", func(c *dsqltest.Cluster) { c.RefuseConnections("53300") }, "10,000"},
+		{"too fast", "app", func(c *dsqltest.Cluster) { c.RefuseConnections("53400") }, "100 a second"},
+		{"no reason given", "app", func(c *dsqltest.Cluster) { c.RefuseConnections("08006") }, "dsql:DbConnect on arn:aws:dsql:us-east-1:"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := dsqltest.Start(t, dsqltest.WithRole("app"))
+			tt.setup(c)
+			err := harness.Ping(t, harness.ClusterPool(t, c, dsql.WithUser(tt.role)))
+			require.Error(t, err)
+			require.Contains(t, dsql.Explain(err), tt.want, err)
+		})
+	}
+	t.Run("cluster that is gone", func(t *testing.T) {
+		gone, other := dsqltest.Start(t), dsqltest.Start(t)
+		pool := harness.ClusterPool(t, gone, func(c *dsql.Config) error { c.DialFunc = nil; return nil }, dsql.WithDialAddress(other.Address()))
+		require.NoError(t, gone.Close())
+		require.Contains(t, dsql.Explain(harness.Ping(t, pool)), "The cluster is deleted, its ID or region is wrong ("+gone.Endpoint()+")")
+	})
+}
+
+func TestExplainAnswersOfACluster(t *testing.T) {
+	c := dsqltest.Start(t)
+	pool := harness.ClusterPool(t, c)
+	ctx := t.Context()
+	_, err := pool.Exec(ctx, "CREATE TABLE t (id int PRIMARY KEY, n int)")
+	require.NoError(t, err)
+	insert := func(o pgx.TxOptions) error {
+		return pgx.BeginTxFunc(ctx, pool, o, func(tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, "INSERT INTO t VALUES (1, 1)")
+			return err
+		})
+	}
+	c.ConflictNext(1)
+	require.Contains(t, dsql.Explain(insert(pgx.TxOptions{})), "Another transaction changed the same rows")
+	c.SchemaConflictNext(1)
+	require.Contains(t, dsql.Explain(insert(pgx.TxOptions{})), "The schema was changed")
+	require.Contains(t, dsql.Explain(insert(pgx.TxOptions{AccessMode: pgx.ReadOnly})), "The transaction is read-only")
+
+	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "SELECT 1/0")
+		require.Error(t, err)
+		_, err = tx.Exec(ctx, "SELECT 1")
+		return err
+	})
+	require.Contains(t, dsql.Explain(err), "An earlier statement of the transaction failed")
+
+	c.CutAtCommit(dsqltest.AfterApplied)
+	err = occ.RunTx(ctx, pool, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, "INSERT INTO t VALUES (2, 2)")
+		return err
+	})
+	require.Contains(t, dsql.Explain(err), "The outcome of the transaction is unknown")
+
+	conn, err := pool.Acquire(ctx)
+	require.NoError(t, err)
+	defer conn.Release()
+	c.ExpireSessions()
+	require.Eventually(t, func() bool {
+		_, err = conn.Exec(ctx, "SELECT 1")
+		return err != nil
+	}, 10*time.Second, time.Millisecond)
+	require.Contains(t, dsql.Explain(err), "60 minutes", err)
+}
+
+func TestDialAddressAndClusterOptionReachACluster(t *testing.T) {
+	c := dsqltest.Start(t)
+	noDialFunc := func(cfg *dsql.Config) error { cfg.DialFunc = nil; return nil }
+	require.NoError(t, harness.Ping(t, harness.ClusterPool(t, c, noDialFunc, dsql.WithDialAddress(c.Address()))))
+
+	pool := harness.ClusterPool(t, c, noDialFunc, dsql.WithDialAddress(harness.VPCEndpoint), dsql.WithRuntimeParam("options", `-c search_path=one,\ two`),
+		dsql.WithPoolConfig(func(p *pgxpool.Config) error {
+			p.ConnConfig.DialFunc = harness.DialTo(c.Address())
+			return nil
+		}))
+	var path string
+	require.NoError(t, pool.QueryRow(t.Context(), "SHOW search_path").Scan(&path))
+	require.Equal(t, "one, two", path, "options of the caller count beside amzn-cluster-id")
+}
+
+func TestExplainWhatAClusterRefuses(t *testing.T) {
+	c := dsqltest.Start(t)
+	pool := harness.ClusterPool(t, c)
+	_, err := pool.Exec(t.Context(), "CREATE TABLE t (id int PRIMARY KEY, n int)")
+	require.NoError(t, err)
+	one := func(sql string) func(pgx.Tx) error {
+		return func(tx pgx.Tx) error {
+			for part := range strings.SplitSeq(sql, "; ") {
+				if _, err := tx.Exec(t.Context(), part); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	for _, tt := range []struct {
+		name string
+		fn   func(pgx.Tx) error
+		want string
+	}{
+		{"savepoint", func(tx pgx.Tx) error { _, err := tx.Begin(t.Context()); return err }, "no savepoints"},
+		{"second DDL", one("CREATE TABLE a (id int); CREATE TABLE b (id int)"), "one DDL"},
+		{"DDL with DML", one("INSERT INTO t VALUES (1, 1); CREATE TABLE b (id int)"), "DDL by itself"},
+		{"synchronous index", one("CREATE INDEX ON t (n)"), "sys.wait_for_job"},
+		{"advisory lock", one("SELECT pg_try_advisory_xact_lock(1)"), "no advisory locks"},
+		{"SET TRANSACTION", one("SET TRANSACTION READ ONLY"), "pgx.TxOptions"},
+		{"parameter", one("SET statement_timeout = 1000"), "statement_timeout"},
+		{"another part of PostgreSQL", one("TRUNCATE t"), "does not have this part of PostgreSQL"},
+		{"rows", one("INSERT INTO t SELECT generate_series(1, 3001), 1"), "3,000 rows"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			err := pgx.BeginFunc(t.Context(), pool, tt.fn)
+			require.Error(t, err)
+			require.Contains(t, dsql.Explain(err), tt.want, err)
+		})
+	}
+	t.Run("isolation level", func(t *testing.T) {
+		_, err := pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.Serializable})
+		require.Contains(t, dsql.Explain(err), "repeatable read", err)
+	})
+	t.Run("size", func(t *testing.T) {
+		_, err := pool.Exec(t.Context(), "CREATE TABLE big (v text)")
+		require.NoError(t, err)
+		_, err = pool.Exec(t.Context(), "INSERT INTO big SELECT repeat('x', 1000000) FROM generate_series(1, 11)")
+		require.Contains(t, dsql.Explain(err), "10 MiB", err)
+	})
+	t.Run("no SNI", func(t *testing.T) {
+		conn, err := tls.Dial("tcp", c.Address(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"postgresql"}}) // a proxy in between
+		require.NoError(t, err)
+		defer conn.Close()
+		cfg, err := pgconn.ParseConfig("host=proxy user=admin dbname=postgres sslmode=disable password=''")
+		require.NoError(t, err)
+		cfg.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
+		cfg.DialFunc = func(context.Context, string, string) (net.Conn, error) { return conn, nil }
+		_, err = pgconn.ConnectConfig(t.Context(), cfg)
+		require.Contains(t, dsql.Explain(err), "without a name (SNI)", err)
+	})
+}

@@ -1,0 +1,176 @@
+package explain_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/internal/fakepg"
+	"github.com/go-dsql/dsql/internal/harness"
+)
+
+func TestExplainCertificates(t *testing.T) {
+	otherName, otherNameRoots := fakepg.Certificate(t, "other.dsql.us-east-1.on.aws")
+	unknown, _ := fakepg.Certificate(t, host)
+	for _, tt := range []struct {
+		name  string
+		cert  tls.Certificate
+		roots *x509.CertPool
+		want  []string
+	}{
+		{"unknown authority", unknown, x509.NewCertPool(), []string{"ca-certificates.crt", "inspects TLS", "WithRootCAs"}},
+		{"authority that the system does not know", unknown, nil, []string{"ca-certificates.crt"}},
+		{"other name", otherName, otherNameRoots, []string{"not " + host, "WithDialAddress"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, opts := harness.Start(t, fakepg.Hooks{TLS: &tls.Config{Certificates: []tls.Certificate{tt.cert}}})
+			opts = opts[1:]
+			if tt.roots != nil {
+				opts = harness.With(opts, dsql.WithRootCAs(tt.roots))
+			}
+			requireExplained(t, harness.Ping(t, harness.NewPool(t, opts...)), tt.want...)
+		})
+	}
+	t.Run("out of its dates", func(t *testing.T) {
+		cert, roots := fakepg.ExpiredCertificate(t, host)
+		_, opts := harness.Start(t, fakepg.Hooks{TLS: &tls.Config{Certificates: []tls.Certificate{cert}}})
+		requireExplained(t, harness.Ping(t, harness.NewPool(t, harness.With(opts, dsql.WithRootCAs(roots))...)), "clock")
+	})
+}
+
+// resolver asks a DNS server that answers every question with "no such name".
+func resolver(t *testing.T) *net.Resolver {
+	t.Helper()
+	server, err := net.ListenPacket("udp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { server.Close() })
+	go func() {
+		packet := make([]byte, 1500)
+		for {
+			n, from, err := server.ReadFrom(packet)
+			if err != nil {
+				return
+			}
+			packet[2] |= 0x80              // an answer
+			packet[3] = packet[3]&0xf0 | 3 // NXDOMAIN
+			_, _ = server.WriteTo(packet[:n], from)
+		}
+	}()
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "udp", server.LocalAddr().String())
+	}}
+}
+
+func withLookup(f pgconn.LookupFunc) dsql.Option {
+	return dsql.WithPoolConfig(func(p *pgxpool.Config) error { p.ConnConfig.LookupFunc = f; return nil })
+}
+
+func TestExplainUnknownName(t *testing.T) {
+	err := harness.Ping(t, harness.NewPool(t, dsql.WithCredentials(harness.Credentials), withLookup(resolver(t).LookupHost)))
+	var dns *net.DNSError
+	require.ErrorAs(t, err, &dns)
+	require.True(t, dns.IsNotFound)
+	requireExplained(t, err, "No address was found for "+host, "<cluster ID>.dsql.<region>.on.aws", "right region")
+}
+
+func TestExplainNothingListens(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	address := listener.Addr().String()
+	require.NoError(t, listener.Close())
+	requireExplained(t, harness.Ping(t, harness.NewPool(t, dsql.WithCredentials(harness.Credentials), dsql.WithDialAddress(address))), "Nothing listens", "tunnel")
+}
+
+// deadline is a context whose deadline comes when expire is called.
+type deadline struct {
+	context.Context
+	done   chan struct{}
+	expire func()
+}
+
+func newDeadline(t *testing.T) deadline {
+	done := make(chan struct{})
+	return deadline{t.Context(), done, sync.OnceFunc(func() { close(done) })}
+}
+
+func (d deadline) Done() <-chan struct{} { return d.done }
+
+func (d deadline) Err() error {
+	select {
+	case <-d.done:
+		return context.DeadlineExceeded
+	default:
+		return d.Context.Err()
+	}
+}
+
+// afterFirstByte lets d end when the client has dialled and has sent something.
+func afterFirstByte(d deadline, released <-chan struct{}) func(net.Conn) error {
+	return func(c net.Conn) error {
+		if _, err := c.Read(make([]byte, 1)); err != nil {
+			return err
+		}
+		d.expire()
+		<-released
+		return net.ErrClosed
+	}
+}
+
+func TestExplainTimeouts(t *testing.T) {
+	for _, tt := range []struct {
+		step  string
+		setup func(d deadline, released <-chan struct{}) (fakepg.Hooks, []dsql.Option)
+		want  string
+	}{
+		{"DNS", func(d deadline, _ <-chan struct{}) (fakepg.Hooks, []dsql.Option) {
+			return fakepg.Hooks{}, []dsql.Option{withLookup(func(ctx context.Context, name string) ([]string, error) {
+				r := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+					d.expire()
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}}
+				return r.LookupHost(ctx, name)
+			})}
+		}, "(DNS)"},
+		{"TCP", func(d deadline, _ <-chan struct{}) (fakepg.Hooks, []dsql.Option) {
+			return fakepg.Hooks{}, []dsql.Option{dsql.WithDialFunc(func(ctx context.Context, network, address string) (net.Conn, error) {
+				d.expire()
+				<-ctx.Done()
+				return (&net.Dialer{}).DialContext(ctx, network, "127.0.0.1:1")
+			})}
+		}, "TCP to " + host + " was not opened in time"},
+		{"TLS", func(d deadline, released <-chan struct{}) (fakepg.Hooks, []dsql.Option) {
+			return fakepg.Hooks{Accept: afterFirstByte(d, released)}, nil
+		}, "TLS with " + host + " was not completed"},
+		{"negotiation of TLS", func(d deadline, released <-chan struct{}) (fakepg.Hooks, []dsql.Option) {
+			return fakepg.Hooks{Accept: afterFirstByte(d, released)},
+				[]dsql.Option{func(c *dsql.Config) error { c.Settings = map[string]string{"sslnegotiation": "postgres"}; return nil }}
+		}, "TLS with " + host + " was not completed"},
+		{"startup message", func(d deadline, released <-chan struct{}) (fakepg.Hooks, []dsql.Option) {
+			return fakepg.Hooks{Startup: func(*fakepg.Conn) error { d.expire(); <-released; return net.ErrClosed }}, nil
+		}, "(authentication)"},
+		{"token", func(d deadline, released <-chan struct{}) (fakepg.Hooks, []dsql.Option) {
+			return fakepg.Hooks{Password: func(*fakepg.Conn) error { d.expire(); <-released; return net.ErrClosed }}, nil
+		}, "(authentication)"},
+	} {
+		t.Run(tt.step, func(t *testing.T) {
+			released := make(chan struct{})
+			d := newDeadline(t)
+			hooks, more := tt.setup(d, released)
+			_, opts := harness.Start(t, hooks)
+			defer close(released)
+			_, err := dsql.Connect(d, host, "", harness.With(opts, more...)...)
+			require.ErrorIs(t, err, context.DeadlineExceeded)
+			requireExplained(t, err, tt.want)
+			require.ErrorContains(t, err, dsql.Explain(err), "Connect's error has it already")
+		})
+	}
+}

@@ -1,0 +1,375 @@
+package fakepg
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// Step is how far a statement has come.
+type Step string
+
+// The steps at which Answer is asked. The simple protocol has only Execute.
+const (
+	Parse   Step = "parse"
+	Bind    Step = "bind"
+	Execute Step = "execute"
+)
+
+// Statement is a statement at one of its steps.
+type Statement struct {
+	Session int // the connection's number; the first is 1
+	Step    Step
+	SQL     string // lower case, single spaces, no final semicolon
+	Args    []int64
+}
+
+// Reply is what a statement gets. The zero Reply goes on, without rows.
+type Reply struct {
+	Rows [][]int64                 // Execute only; every column is a bigint
+	Err  *pgconn.PgError           // sent after the rows
+	Cut  bool                      // the connection is closed after the rows
+	With []pgproto3.BackendMessage // sent before the rows
+}
+
+// SQL answers the statements of all sessions of a server: use Session as the
+// hook of that name. It keeps each session's transaction status as PostgreSQL
+// does, and answers the COMMIT of a failed transaction with ROLLBACK.
+type SQL struct {
+	// Answer is called for every step of every statement, and for BEGIN, COMMIT
+	// and ROLLBACK, by one goroutine for each session. Nil: all succeed.
+	// A COMMIT that becomes a rollback is seen as "rollback".
+	Answer func(Statement) Reply
+
+	mu       sync.Mutex
+	sessions int
+	counts   map[string]int
+}
+
+// Sessions is how many connections have been opened.
+func (s *SQL) Sessions() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sessions
+}
+
+// Count is how often a statement that begins with prefix has been executed.
+func (s *SQL) Count(prefix string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for sql, count := range s.counts {
+		if strings.HasPrefix(sql, prefix) {
+			n += count
+		}
+	}
+	return n
+}
+
+// Session serves one connection until it ends.
+func (s *SQL) Session(c *Conn) error {
+	s.mu.Lock()
+	s.sessions++
+	session := &sqlSession{sql: s, c: c, number: s.sessions, status: 'I', prepared: map[string]string{}}
+	s.mu.Unlock()
+	for {
+		msg, err := c.Receive()
+		if err != nil {
+			return err
+		}
+		if _, ok := msg.(*pgproto3.Terminate); ok {
+			return nil
+		}
+		if err := session.handle(msg); err != nil {
+			return err
+		}
+	}
+}
+
+var errCut = errors.New("cut by the script")
+
+type sqlSession struct {
+	sql      *SQL
+	c        *Conn
+	number   int
+	status   byte              // as ReadyForQuery tells it
+	skip     bool              // until Sync, after an error
+	prepared map[string]string // statement name: SQL
+
+	portal  string // its SQL
+	args    []int64
+	formats []int16
+}
+
+func (s *sqlSession) handle(msg pgproto3.FrontendMessage) error {
+	if _, ok := msg.(*pgproto3.Sync); ok {
+		return s.ready()
+	}
+	if s.skip {
+		return nil
+	}
+	switch msg := msg.(type) {
+	case *pgproto3.Query:
+		return s.query(msg.String)
+	case *pgproto3.Parse:
+		sql := normal(msg.Query)
+		s.prepared[msg.Name] = sql
+		return s.step(Parse, sql, &pgproto3.ParseComplete{})
+	case *pgproto3.Bind:
+		s.portal = s.prepared[msg.PreparedStatement]
+		s.args = decode(msg.Parameters, msg.ParameterFormatCodes)
+		s.formats = append([]int16(nil), msg.ResultFormatCodes...)
+		return s.step(Bind, s.portal, &pgproto3.BindComplete{})
+	case *pgproto3.Describe:
+		s.describe(msg)
+	case *pgproto3.Execute:
+		return s.execute(s.portal, s.formats)
+	case *pgproto3.Close:
+		s.c.Send(&pgproto3.CloseComplete{})
+	case *pgproto3.Flush:
+		return s.c.Flush()
+	default:
+		return fmt.Errorf("unexpected %T", msg)
+	}
+	return nil
+}
+
+func (s *sqlSession) ready() error {
+	s.skip = false
+	s.c.Send(&pgproto3.ReadyForQuery{TxStatus: s.status})
+	return s.c.Flush()
+}
+
+// query is the simple protocol.
+func (s *sqlSession) query(text string) error {
+	s.args = nil
+	for part := range strings.SplitSeq(strings.TrimSuffix(strings.TrimSpace(text), ";"), ";") {
+		sql := normal(part)
+		if sql == "" || strings.HasPrefix(sql, "--") {
+			s.c.Send(&pgproto3.EmptyQueryResponse{})
+			continue
+		}
+		if n := columns(sql); n > 0 {
+			s.c.Send(description(n, nil))
+		}
+		if err := s.execute(sql, nil); err != nil {
+			return err
+		}
+		if s.skip {
+			break
+		}
+	}
+	return s.ready()
+}
+
+func (s *sqlSession) describe(msg *pgproto3.Describe) {
+	sql, formats := s.portal, s.formats
+	if msg.ObjectType == 'S' {
+		sql, formats = s.prepared[msg.Name], nil
+		oids := make([]uint32, parameters(sql))
+		for i := range oids {
+			oids[i] = bigint
+		}
+		s.c.Send(&pgproto3.ParameterDescription{ParameterOIDs: oids})
+	}
+	if n := columns(sql); n > 0 {
+		s.c.Send(description(n, formats))
+		return
+	}
+	s.c.Send(&pgproto3.NoData{})
+}
+
+func (s *sqlSession) step(step Step, sql string, done pgproto3.BackendMessage) error {
+	reply := s.ask(step, sql)
+	if reply.Cut {
+		return errCut
+	}
+	if reply.Err != nil {
+		s.fail(reply.Err)
+		return nil
+	}
+	s.c.Send(done)
+	return nil
+}
+
+func (s *sqlSession) execute(sql string, formats []int16) error {
+	word, _, _ := strings.Cut(sql, " ")
+	if s.status == 'E' {
+		if word != "commit" && word != "rollback" {
+			s.fail(&pgconn.PgError{Code: "25P02", Message: "current transaction is aborted, commands ignored until end of transaction block"})
+			return nil
+		}
+		sql, word = "rollback", "rollback"
+	}
+	if word == "copy" {
+		if err := s.copyIn(); err != nil {
+			return err
+		}
+	}
+	reply := s.ask(Execute, sql)
+	for _, msg := range reply.With {
+		s.c.Send(msg)
+	}
+	for _, row := range reply.Rows {
+		s.c.Send(encode(row, formats))
+	}
+	if reply.Cut {
+		_ = s.c.Flush()
+		return errCut
+	}
+	switch {
+	case word == "begin" && reply.Err == nil:
+		s.status = 'T'
+	case word == "commit" || word == "rollback":
+		s.status = 'I'
+	}
+	if reply.Err != nil {
+		s.fail(reply.Err)
+		return nil
+	}
+	s.c.Send(&pgproto3.CommandComplete{CommandTag: []byte(tag(word, len(reply.Rows)))})
+	return nil
+}
+
+func (s *sqlSession) copyIn() error {
+	s.c.Send(&pgproto3.CopyInResponse{OverallFormat: 1, ColumnFormatCodes: []uint16{1}})
+	if err := s.c.Flush(); err != nil {
+		return err
+	}
+	for {
+		msg, err := s.c.Receive()
+		if err != nil {
+			return err
+		}
+		switch msg.(type) {
+		case *pgproto3.CopyDone, *pgproto3.CopyFail:
+			return nil
+		}
+	}
+}
+
+func (s *sqlSession) ask(step Step, sql string) Reply {
+	if step == Execute {
+		s.sql.mu.Lock()
+		if s.sql.counts == nil {
+			s.sql.counts = map[string]int{}
+		}
+		s.sql.counts[sql]++
+		s.sql.mu.Unlock()
+	}
+	if s.sql.Answer == nil {
+		return Reply{}
+	}
+	return s.sql.Answer(Statement{Session: s.number, Step: step, SQL: sql, Args: s.args})
+}
+
+func (s *sqlSession) fail(err *pgconn.PgError) {
+	severity := err.Severity
+	if severity == "" {
+		severity = "ERROR"
+	}
+	s.c.Send(&pgproto3.ErrorResponse{
+		Severity: severity, SeverityUnlocalized: severity,
+		Code: err.Code, Message: err.Message, Detail: err.Detail, Hint: err.Hint,
+	})
+	s.skip = true
+	if s.status == 'T' {
+		s.status = 'E'
+	}
+}
+
+func normal(sql string) string {
+	return strings.ToLower(strings.Join(strings.Fields(strings.TrimSuffix(strings.TrimSpace(sql), ";")), " "))
+}
+
+func tag(word string, rows int) string {
+	switch word {
+	case "select", "copy":
+		return fmt.Sprintf("%s %d", strings.ToUpper(word), rows)
+	case "insert":
+		return "INSERT 0 1"
+	case "update", "delete":
+		return strings.ToUpper(word) + " 1"
+	}
+	return strings.ToUpper(word)
+}
+
+const bigint = 20 // its OID
+
+// columns is how many a statement returns: as many as it names for a select,
+// one with returning.
+func columns(sql string) int {
+	if list, ok := strings.CutPrefix(sql, "select "); ok {
+		list, _, _ = strings.Cut(list, " from ")
+		return 1 + strings.Count(list, ",")
+	}
+	if strings.Contains(sql, " returning ") {
+		return 1
+	}
+	return 0
+}
+
+var parameter = regexp.MustCompile(`\$\d+`)
+
+func parameters(sql string) int {
+	most := 0
+	for _, p := range parameter.FindAllString(sql, -1) {
+		n, _ := strconv.Atoi(p[1:])
+		most = max(most, n)
+	}
+	return most
+}
+
+// format is the one of column i: none for text, one for all, or one for each.
+func format(formats []int16, i int) int16 {
+	switch len(formats) {
+	case 0:
+		return 0
+	case 1:
+		return formats[0]
+	}
+	return formats[i]
+}
+
+func description(columns int, formats []int16) *pgproto3.RowDescription {
+	d := &pgproto3.RowDescription{}
+	for i := range columns {
+		d.Fields = append(d.Fields, pgproto3.FieldDescription{
+			Name: []byte("n"), DataTypeOID: bigint, DataTypeSize: 8, TypeModifier: -1, Format: format(formats, i),
+		})
+	}
+	return d
+}
+
+func encode(row []int64, formats []int16) *pgproto3.DataRow {
+	d := &pgproto3.DataRow{}
+	for i, n := range row {
+		if format(formats, i) == 1 {
+			d.Values = append(d.Values, binary.BigEndian.AppendUint64(nil, uint64(n)))
+			continue
+		}
+		d.Values = append(d.Values, strconv.AppendInt(nil, n, 10))
+	}
+	return d
+}
+
+// decode reads bigint parameters; what is not one is 0.
+func decode(params [][]byte, formats []int16) []int64 {
+	var args []int64
+	for i, p := range params {
+		if format(formats, i) == 1 && len(p) == 8 {
+			args = append(args, int64(binary.BigEndian.Uint64(p)))
+			continue
+		}
+		n, _ := strconv.ParseInt(string(p), 10, 64)
+		args = append(args, n)
+	}
+	return args
+}

@@ -1,0 +1,140 @@
+//go:build linux || darwin
+
+package postgres
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+//go:embed supervise.sh
+var superviseScript string
+
+const startTimeout = time.Minute
+
+// start runs a new server.
+func start(ctx context.Context) (*Server, error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	acc, err := serverAccount()
+	if err != nil {
+		return nil, err
+	}
+	in, err := find(ctx, acc, packagedIn)
+	if err != nil {
+		return nil, err
+	}
+	template, err := newRecipe(in).template(ctx, acc, cachePlaces(acc))
+	if err != nil {
+		return nil, err
+	}
+	return supervise(ctx, acc, in, template)
+}
+
+// supervise starts a shell that runs the server and outlives this process just
+// long enough to clean up after it.
+func supervise(ctx context.Context, acc account, in installation, template string) (*Server, error) {
+	s := &Server{version: in.version, major: in.major}
+	var err error
+	if s.admin, err = s.adminConfig(); err != nil {
+		return nil, err
+	}
+	stdin, lifeline, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("dsqltest: %w", err)
+	}
+	defer stdin.Close()
+	report, stdout, err := os.Pipe()
+	if err != nil {
+		lifeline.Close()
+		return nil, fmt.Errorf("dsqltest: %w", err)
+	}
+	defer report.Close()
+	s.lifeline = lifeline
+
+	args := append([]string{template, in.postgres}, dataParents()...)
+	script := acc.shell(context.WithoutCancel(ctx), superviseScript, args...)
+	script.Stdin, script.Stdout, script.Stderr = stdin, stdout, stdout
+	err = script.Start()
+	stdout.Close()
+	if err != nil {
+		lifeline.Close()
+		return nil, fmt.Errorf("dsqltest: starting PostgreSQL %s: %w", in.version, err)
+	}
+	if err = s.awaitReady(ctx, report); err != nil {
+		lifeline.Close()
+		go script.Wait()
+		return nil, fmt.Errorf("dsqltest: PostgreSQL %s did not start: %w", in.version, err)
+	}
+	return s, nil
+}
+
+// awaitReady returns when the server takes connections, when the supervisor has
+// ended because the server has, or when the context ends.
+func (s *Server) awaitReady(ctx context.Context, report *os.File) error {
+	var said []byte
+	buf := make([]byte, 4096)
+	for ctx.Err() == nil {
+		if err := report.SetReadDeadline(time.Now().Add(5 * time.Millisecond)); err != nil {
+			return err
+		}
+		n, err := report.Read(buf)
+		said = append(said, buf[:n]...)
+		dir, rest, ok := strings.Cut(string(said), "\n")
+		if ok && filepath.IsAbs(dir) {
+			s.dir, said = dir, []byte(rest)
+		}
+		if err == io.EOF {
+			return withLog(ctx, errors.New("it ended"), string(said))
+		}
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return err
+		}
+		if s.dir != "" && s.ready() {
+			// In template1, so that its copies have the catalog cache that the first session in a database makes.
+			return s.Exec(ctx, "template1", "SELECT 1")
+		}
+	}
+	log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+	return withLog(ctx, ctx.Err(), string(log))
+}
+
+// ready reads what the server tells pg_ctl.
+func (s *Server) ready() bool {
+	status, err := os.ReadFile(filepath.Join(s.dir, "postmaster.pid"))
+	return err == nil && strings.Contains(string(status), "ready")
+}
+
+// dataParents lists where the data directory may go, best first. The scripts
+// takes the first that the account can write to. The path of a socket may have
+// 103 bytes on macOS.
+func dataParents() []string {
+	candidates := []string{os.TempDir(), "/tmp", "/var/tmp"}
+	if os.Getenv("TMPDIR") == "" && freeBytes("/dev/shm") >= 1<<30 {
+		candidates = append([]string{"/dev/shm"}, candidates...)
+	}
+	var parents []string
+	for _, dir := range candidates {
+		dir, err := filepath.Abs(dir)
+		if err == nil && len(dir)+len("/dsqltest-XXXXXX/.s.PGSQL.5432") <= 103 {
+			parents = append(parents, dir)
+		}
+	}
+	return parents
+}
+
+func freeBytes(dir string) uint64 {
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(dir, &fs); err != nil {
+		return 0
+	}
+	return fs.Bavail * uint64(fs.Bsize)
+}

@@ -1,0 +1,20 @@
+//go:build !linux && !darwin
+
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+)
+
+// Locate fails as Start does.
+func Locate(context.Context) (string, error) {
+	_, err := start(context.Background())
+	return "", err
+}
+
+// start fails: what runs and ends the server is made of unix processes.
+func start(context.Context) (*Server, error) {
+	return nil, fmt.Errorf("dsqltest: runs PostgreSQL on Linux and macOS only, and this is %s: use a container or WSL", runtime.GOOS)
+}

@@ -1,0 +1,109 @@
+package occ
+
+import (
+	"database/sql/driver"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/go-dsql/dsql/internal/sqlstate"
+)
+
+// failure is an attempt that did not commit.
+type failure struct {
+	kind kind
+	err  error
+}
+
+// kind says what retrying a failure depends on.
+type kind int
+
+const (
+	permanent        kind = iota // retrying cannot help, or might do harm
+	dataConflict                 // OC000, or an unclassified conflict
+	schemaConflict               // OC001: the retry refreshes the session
+	stalePlan                    // the retry prepares the statement again
+	unseenError                  // COMMIT was answered with ROLLBACK, for an error that the callback swallowed
+	expiredSignature             // the next connection signs a new token
+	noConnection                 // none could be made, or it was lost before COMMIT was sent
+	connectLimit                 // 53300, 53400
+	kinds                        // the number of kinds
+)
+
+// classifyInTx classifies an error of a transaction's statement: nothing has been committed.
+func classifyInTx(err error) kind {
+	var gaveUp *RetryError
+	var unknown *CommitUnknownError
+	switch {
+	case errors.As(err, &gaveUp), errors.As(err, &unknown):
+		return permanent
+	case ConflictKind(err) == SchemaConflict:
+		return schemaConflict
+	case IsConflict(err):
+		return dataConflict
+	case sqlstate.Has(err, sqlstate.IsStalePlan):
+		return stalePlan
+	case sqlstate.Has(err, sqlstate.IsUnavailable):
+		return noConnection
+	}
+	return permanent
+}
+
+// classifyBegin classifies an error that came in place of a transaction: nothing has run.
+func classifyBegin(err error) kind {
+	switch {
+	case sqlstate.Has(err, sqlstate.IsSignatureExpired):
+		return expiredSignature
+	case sqlstate.Has(err, sqlstate.IsAccessDenied):
+		return permanent
+	case sqlstate.Has(err, sqlstate.IsConnectLimit):
+		return connectLimit
+	case sqlstate.Has(err, sqlstate.IsWaking), isLost(err):
+		return noConnection
+	}
+	return classifyInTx(err)
+}
+
+// classifyAutocommit classifies an error of a function given to Retry, whose statements commit by
+// themselves: only what has certainly done nothing may be retried.
+func classifyAutocommit(err error) kind {
+	var connect *pgconn.ConnectError
+	if errors.As(err, &connect) || sqlstate.Has(err, sqlstate.IsConnectLimit) {
+		return classifyBegin(err)
+	}
+	if k := classifyInTx(err); k != noConnection {
+		return k
+	}
+	return permanent
+}
+
+// isLost reports whether err says that a connection was cut or could not be made. It is only for
+// errors of a connection: a callback may talk to other servers.
+func isLost(err error) bool {
+	if sqlstate.InTree(err) {
+		return sqlstate.Has(err, func(e sqlstate.Error) bool {
+			return strings.HasPrefix(e.SQLState(), "08") || strings.HasPrefix(e.SQLState(), "57P")
+		})
+	}
+	var dns *net.DNSError
+	if errors.As(err, &dns) && dns.IsNotFound {
+		return false
+	}
+	// A TLS alert is a net.OpError too, and permanent.
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Op == "dial" || op.Op == "read" || op.Op == "write"
+	}
+	return pgconn.Timeout(err) || // of ConnectTimeout, as the caller's context is checked elsewhere
+		errors.Is(err, pgconn.ErrConnClosed) ||
+		errors.Is(err, sqlstate.ErrMaybeApplied) || // inside a transaction it was certainly not
+		errors.Is(err, driver.ErrBadConn) ||
+		errors.Is(err, io.EOF) ||
+		errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, syscall.ECONNREFUSED) ||
+		errors.Is(err, syscall.ECONNRESET)
+}

@@ -1,0 +1,85 @@
+package occ
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/go-dsql/dsql/internal/sqlstate"
+)
+
+// Conflict is a kind of conflict, named by the code that DSQL puts in the message.
+type Conflict string
+
+const (
+	// DataConflict means that another transaction changed the same rows and committed first.
+	DataConflict Conflict = sqlstate.DataConflict
+	// SchemaConflict means that the catalog changed, by DDL, GRANT or the end of an index job
+	// anywhere in the cluster. Each session gets it once per change.
+	SchemaConflict Conflict = sqlstate.SchemaConflict
+)
+
+// IsConflict reports whether err is or wraps a conflict: SQLSTATE 40001 in a *pgconn.PgError or
+// in any error that has a SQLState() string method. It follows %w, errors.Join and
+// Unwrap() []error. It never matches on text, so an error that was flattened with %v is no
+// longer a conflict, and a unique violation on a row that contains "OC000" never was.
+//
+// A conflict has changed nothing: the whole transaction may be run again.
+func IsConflict(err error) bool {
+	return sqlstate.Has(err, sqlstate.IsConflict)
+}
+
+// ConflictKind returns the kind of conflict that err is or wraps: [DataConflict],
+// [SchemaConflict], or "" if there is none or the server did not say which.
+func ConflictKind(err error) Conflict {
+	var kind string
+	sqlstate.Has(err, func(e sqlstate.Error) bool {
+		if sqlstate.IsConflict(e) {
+			kind = sqlstate.ConflictCode(e)
+		}
+		return kind != ""
+	})
+	return Conflict(kind)
+}
+
+// RetryEvent describes an attempt that failed and is about to be retried.
+type RetryEvent struct {
+	Attempt int           // the attempt that failed; the first is 1
+	Delay   time.Duration // the wait before the next, unless another commit ends it
+	Err     error         // why the attempt failed
+}
+
+// RetryError reports that the attempts, the time or the context ended before the transaction
+// could commit. Nothing has been committed. An outer [Retry] or [RunTx] does not retry it.
+type RetryError struct {
+	Attempts int           // the number of attempts made
+	Elapsed  time.Duration // the time since the start
+	Err      error         // the last conflict, and the context's error if the context ended
+}
+
+// Error returns the attempts, the time and the last conflict.
+func (e *RetryError) Error() string {
+	attempts := "1 attempt"
+	if e.Attempts != 1 {
+		attempts = fmt.Sprintf("%d attempts", e.Attempts)
+	}
+	return fmt.Sprintf("occ: gave up after %s in %v: %v", attempts, e.Elapsed.Round(time.Millisecond), e.Err)
+}
+
+// Unwrap returns the last conflict, and the context's error if the context ended.
+func (e *RetryError) Unwrap() error { return e.Err }
+
+// CommitUnknownError reports that the server may or may not have committed: COMMIT was sent,
+// and then the connection was cut, the context ended, or the answer left it open (XX000, 40003,
+// classes 08, 57 and 58). RunTx never retries such a transaction. Look up what it wrote, on a
+// new connection, by an ID of the request, and run it again only if nothing is there.
+type CommitUnknownError struct {
+	Err error // what came in place of an answer
+}
+
+// Error returns what to do, and what came in place of an answer.
+func (e *CommitUnknownError) Error() string {
+	return fmt.Sprintf("occ: COMMIT was sent and its outcome is unknown; look up whether the transaction is there before running it again: %v", e.Err)
+}
+
+// Unwrap returns what came in place of an answer.
+func (e *CommitUnknownError) Unwrap() error { return e.Err }

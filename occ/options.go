@@ -1,0 +1,129 @@
+package occ
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// RetryOption sets how [RunTx], [RunTxValue], [RunSQLTx] and [Retry] retry.
+type RetryOption func(*policy) error
+
+// policy is what the options of one call say.
+type policy struct {
+	maxAttempts  int // 0: no limit
+	maxElapsed   time.Duration
+	conflictWait backoff
+	txOptions    pgx.TxOptions
+	onRetry      func(RetryEvent)
+	serialKey    string
+}
+
+const (
+	defaultMaxElapsed = 30 * time.Second
+
+	// Values beyond these are mistakes.
+	attemptsLimit = 1_000_000
+	delayLimit    = 10 * time.Minute
+	elapsedLimit  = 24 * time.Hour
+)
+
+func newPolicy(opts []RetryOption) (policy, error) {
+	p := policy{maxElapsed: defaultMaxElapsed, conflictWait: conflictWait}
+	for i, opt := range opts {
+		if opt == nil {
+			return policy{}, fmt.Errorf("occ: retry option %d is nil", i+1)
+		}
+		if err := opt(&p); err != nil {
+			return policy{}, err
+		}
+	}
+	return p, nil
+}
+
+// WithMaxAttempts gives up after n attempts. Default, and 0: only the time is limited.
+func WithMaxAttempts(n int) RetryOption {
+	return func(p *policy) error {
+		if n < 0 || n > attemptsLimit {
+			return fmt.Errorf("occ: invalid number of attempts %d: must be 1 to %d, or 0 for no limit", n, attemptsLimit)
+		}
+		p.maxAttempts = n
+		return nil
+	}
+}
+
+// WithBackoff sets the waits after conflicts. Each wait is random, from 0 to a bound that starts
+// at base, grows fourfold with each conflict and ends at max; the bound is larger while many
+// transactions of this process wait on the same database. Defaults, and 0: 10 ms and 500 ms.
+// Commits on that database end the wait of the transaction that began first. The waits after a
+// failure to connect are longer, and WithBackoff does not set them.
+func WithBackoff(base, max time.Duration) RetryOption {
+	return func(p *policy) error {
+		if base < 0 || max < 0 || base > delayLimit || max > delayLimit {
+			return fmt.Errorf("occ: invalid backoff of %v to %v: each must be 0 to %v, 0 for the default", base, max, delayLimit)
+		}
+		if base > 0 && max > 0 && base > max {
+			return fmt.Errorf("occ: invalid backoff of %v to %v: base must not exceed max", base, max)
+		}
+		if base == 0 {
+			base = conflictWait.base
+			if 0 < max && max < base {
+				base = max
+			}
+		}
+		if max == 0 {
+			max = conflictWait.max
+			if max < base {
+				max = base
+			}
+		}
+		p.conflictWait = backoff{base, max}
+		return nil
+	}
+}
+
+// WithMaxElapsed gives up when a conflict comes d or later after the start. Default, and 0: 30
+// seconds. It does not interrupt an attempt that is running: for that, set a deadline on ctx.
+func WithMaxElapsed(d time.Duration) RetryOption {
+	return func(p *policy) error {
+		if d < 0 || d > elapsedLimit {
+			return fmt.Errorf("occ: invalid elapsed time %v: must be 0 to %v, 0 for the default", d, elapsedLimit)
+		}
+		p.maxElapsed = d
+		if d == 0 {
+			p.maxElapsed = defaultMaxElapsed
+		}
+		return nil
+	}
+}
+
+// WithTxOptions begins every attempt with o. DSQL's isolation level is repeatable read. [Retry]
+// ignores it.
+func WithTxOptions(o pgx.TxOptions) RetryOption {
+	return func(p *policy) error {
+		p.txOptions = o
+		return nil
+	}
+}
+
+// WithOnRetry calls f before each wait, on the goroutine that waits.
+func WithOnRetry(f func(RetryEvent)) RetryOption {
+	return func(p *policy) error {
+		p.onRetry = f
+		return nil
+	}
+}
+
+// WithSerialKey makes the transactions of this process that have the same key run one after
+// another, first come first served, from the moment one of them conflicts until none is waiting.
+// Without conflicts it costs nothing. It is for hot rows: choose a key that names the row, such as
+// "account/42". Other processes conflict as usual. Waiting holds no connection and ends with the
+// context, or with the time of [WithMaxElapsed]. A transaction inside another with the same key
+// would wait for itself. Default, and "": none.
+func WithSerialKey(key string) RetryOption {
+	return func(p *policy) error {
+		p.serialKey = key
+		return nil
+	}
+}
