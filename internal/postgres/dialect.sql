@@ -12,6 +12,16 @@ CREATE FUNCTION sys.engine_setting(text) RETURNS text LANGUAGE internal STABLE S
 
 CREATE FUNCTION sys.engine_setting(text, boolean) RETURNS text LANGUAGE internal STABLE STRICT AS 'show_config_by_name_missing_ok';
 
+CREATE FUNCTION sys.engine_set(text, text, boolean) RETURNS text LANGUAGE internal VOLATILE AS 'set_config_by_name';
+
+CREATE FUNCTION sys.engine_index(oid) RETURNS text LANGUAGE internal STABLE STRICT AS 'pg_get_indexdef';
+
+CREATE FUNCTION sys.engine_index(oid, integer, boolean) RETURNS text LANGUAGE internal STABLE STRICT AS 'pg_get_indexdef_ext';
+
+CREATE FUNCTION sys.engine_constraint(oid) RETURNS text LANGUAGE internal STABLE STRICT AS 'pg_get_constraintdef';
+
+CREATE FUNCTION sys.engine_constraint(oid, boolean) RETURNS text LANGUAGE internal STABLE STRICT AS 'pg_get_constraintdef_ext';
+
 CREATE OR REPLACE FUNCTION pg_catalog.version() RETURNS text LANGUAGE sql STABLE STRICT PARALLEL SAFE
 AS $$SELECT 'PostgreSQL 16'$$;
 
@@ -27,8 +37,35 @@ AS $$SELECT CASE pg_catalog.lower($1) WHEN 'server_version' THEN '16.15' WHEN 's
 
 CREATE FUNCTION sys.dsql_major_version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 1';
 
--- DSQL has no text search configurations.
-DELETE FROM pg_catalog.pg_ts_config WHERE cfgname = 'english';
+-- Functions that DSQL does not have. They get other numbers, as PostgreSQL runs its own by
+-- number, so that what SQL functions, views and defaults call is refused too.
+CREATE FUNCTION sys.refuse_function() RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+DECLARE
+	f record;
+BEGIN
+	FOR f IN SELECT oid, proname FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace
+		AND (proname ~ '^pg_(try_)?advisory_' OR proname IN ('inet_server_addr', 'inet_server_port', 'set_config')) LOOP
+		UPDATE pg_proc SET oid = f.oid + 1000000, prolang = (SELECT oid FROM pg_language WHERE lanname = 'plpgsql'), proisstrict = false,
+			probin = NULL, prosrc = CASE f.proname
+				WHEN 'set_config' THEN 'BEGIN RAISE ''setting configuration parameter "%" not supported'', $1 USING ERRCODE = ''0A000''; END'
+				ELSE format('BEGIN RAISE ''function %s not supported'' USING ERRCODE = ''0A000''; END', f.proname) END
+			WHERE oid = f.oid;
+	END LOOP;
+END
+$$;
+
+SELECT sys.refuse_function();
+
+DROP FUNCTION sys.refuse_function();
+
+-- The catalog shows one database, the cluster's own roles and DSQL's access method, of
+-- which PostgreSQL has others. What PostgreSQL keeps has another name; it uses numbers.
+ALTER TABLE pg_catalog.pg_database RENAME TO engine_database;
+
+CREATE VIEW pg_catalog.pg_database AS
+SELECT oid, 'postgres'::name AS datname, datdba, encoding, CASE WHEN true THEN datistemplate END AS datistemplate, datallowconn, datconnlimit,
+	datfrozenxid, datminmxid, dattablespace, datcollate, datctype, datacl
+FROM pg_catalog.engine_database WHERE datname = sys.engine_database();
 
 -- Jobs. A job is done here when its statement is; the view shows it as submitted
 -- for a tenth of a second.
