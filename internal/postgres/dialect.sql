@@ -356,7 +356,7 @@ CREATE FUNCTION sys.refuse_login(who text, principal text) RETURNS text LANGUAGE
 	END
 $$;
 
--- What counts is what is stored, and that is compressed, but for bytea.
+-- A value that is too long counts as it is stored, and that is compressed, but for bytea.
 CREATE TABLE sys.scratch (v text);
 
 CREATE FUNCTION sys.stored_size(v text) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
@@ -380,7 +380,7 @@ BEGIN
 		size := octet_length(c.value);
 		IF c.atttypid = 'bytea'::regtype THEN
 			size := (size - 2) / 2;
-		ELSIF size > 2000 AND c.attstorage IN ('x', 'm') THEN
+		ELSIF (size > 1048576 OR size > 65535 AND c.atttypid = 'varchar'::regtype) AND c.attstorage IN ('x', 'm') THEN
 			size := sys.stored_size(c.value);
 		END IF;
 		IF size > 1048576 THEN
