@@ -107,8 +107,8 @@ func (s *Server) Exec(ctx context.Context, database, sql string, args ...any) er
 	return err
 }
 
-// Ask is Exec for a query of one text.
-func (s *Server) Ask(ctx context.Context, database, sql string, args ...any) (answer string, err error) {
+// QueryText runs a query that returns one text, as Exec does.
+func (s *Server) QueryText(ctx context.Context, database, sql string, args ...any) (answer string, err error) {
 	conn, err := s.connect(ctx, database)
 	if err != nil {
 		return "", err

@@ -1,4 +1,4 @@
-package dsqltest
+package proxy
 
 import (
 	"bytes"
@@ -18,7 +18,7 @@ import (
 )
 
 func TestPreparedStatements(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	pool := newPool(t, c)
 	for range 3 { // described, then from the cache
 		var sum int
@@ -39,7 +39,7 @@ func TestPreparedStatements(t *testing.T) {
 }
 
 func TestCopyBothWays(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	conn, err := newPool(t, c).Acquire(t.Context())
 	require.NoError(t, err)
 	defer conn.Release()
@@ -64,7 +64,7 @@ func TestCopyBothWays(t *testing.T) {
 }
 
 func TestALargeResult(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	rows, err := newPool(t, c).Query(t.Context(), "SELECT repeat(md5(i::text), 32 * 1024) FROM generate_series(1, 50) i")
 	require.NoError(t, err)
 	size := 0
@@ -76,14 +76,14 @@ func TestALargeResult(t *testing.T) {
 }
 
 func TestALargeParameter(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	var size int
 	require.NoError(t, newPool(t, c).QueryRow(t.Context(), "SELECT length($1::text)", strings.Repeat("x", 8<<20)).Scan(&size))
 	require.Equal(t, 8<<20, size)
 }
 
 func TestNotices(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	cfg := pgConfig(t, c, "admin", signToken(t, c, "admin"))
 	var notices []string
 	cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { notices = append(notices, n.Message) }
@@ -95,7 +95,7 @@ func TestNotices(t *testing.T) {
 }
 
 // sleeping begins a long statement and returns when the engine is at it.
-func sleeping(t *testing.T, c *Cluster, conn *pgconn.PgConn) <-chan error {
+func sleeping(t *testing.T, c *cluster, conn *pgconn.PgConn) <-chan error {
 	t.Helper()
 	done := make(chan error, 1)
 	go func() {
@@ -112,7 +112,7 @@ func sleeping(t *testing.T, c *Cluster, conn *pgconn.PgConn) <-chan error {
 }
 
 func TestCancelRequests(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	for _, negotiation := range []string{"direct", "postgres"} {
 		t.Run(negotiation, func(t *testing.T) {
 			cfg := pgConfig(t, c, "admin", signToken(t, c, "admin"))
@@ -131,7 +131,7 @@ func TestCancelRequests(t *testing.T) {
 }
 
 func TestACancelRequestWithAnotherKeyDoesNothing(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	conn, err := login(t, pgConfig(t, c, "admin", signToken(t, c, "admin")))
 	require.NoError(t, err)
 	done := sleeping(t, c, conn)
@@ -147,7 +147,7 @@ func TestACancelRequestWithAnotherKeyDoesNothing(t *testing.T) {
 }
 
 func TestAClientThatLeavesHasItsLastStatementDone(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	pool := newPool(t, c)
 	_, err := pool.Exec(t.Context(), "CREATE TABLE t (i int)")
 	require.NoError(t, err)
@@ -167,7 +167,7 @@ func TestAClientThatLeavesHasItsLastStatementDone(t *testing.T) {
 }
 
 func TestAClientThatEndsItsSideStillGetsItsAnswer(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	w := dialWire(t, c)
 	w.startup("user", "admin", "database", "postgres")
 	w.requirePasswordRequest()
@@ -181,7 +181,7 @@ func TestAClientThatEndsItsSideStillGetsItsAnswer(t *testing.T) {
 }
 
 func TestASessionThatTheEngineEndsIsClosed(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	conn, err := login(t, pgConfig(t, c, "admin", signToken(t, c, "admin")))
 	require.NoError(t, err)
 	done := sleeping(t, c, conn)
@@ -194,7 +194,7 @@ func TestASessionThatTheEngineEndsIsClosed(t *testing.T) {
 }
 
 func TestADoorOfTheLibraryOpensTheCluster(t *testing.T) {
-	c := Start(t, WithRole("app"))
+	c := start(t, withRole("app"))
 	conn, err := dsql.Connect(t.Context(), c.Endpoint(), "", append(c.Options(), dsql.WithUser("app"))...)
 	require.NoError(t, err)
 	defer conn.Close(context.Background())
@@ -206,15 +206,15 @@ func TestADoorOfTheLibraryOpensTheCluster(t *testing.T) {
 // BenchmarkQuery is a simple query through the cluster and straight to the engine's
 // unix socket, in turn, and the medians of both.
 func BenchmarkQuery(b *testing.B) {
-	c := Start(b)
+	c := start(b)
 	through, err := newPool(b, c).Acquire(b.Context())
 	require.NoError(b, err)
 	defer through.Release()
 	cfg, err := pgx.ParseConfig("host=engine user=admin sslmode=disable")
 	require.NoError(b, err)
-	cfg.Database = c.database
+	cfg.Database = c.cfg.Database
 	cfg.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
-	cfg.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return c.engine.Dial(ctx) }
+	cfg.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return c.cfg.Server.Dial(ctx) }
 	straight, err := pgx.ConnectConfig(b.Context(), cfg)
 	require.NoError(b, err)
 	defer straight.Close(context.Background())
