@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/go-dsql/dsql/internal/connstring"
 )
 
 // Server is a running PostgreSQL server. Its methods may be called at the same
@@ -126,23 +128,14 @@ func (s *Server) connect(ctx context.Context, database string) (*pgx.Conn, error
 
 func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
 
-// everyKey names every key that pgx would else take from PG* variables or files
-// in the home directory.
-const everyKey = "host=/ port=5432 user=dsqltest dbname=postgres password='' passfile=''" +
-	" sslmode=disable sslnegotiation=postgres sslrootcert='' sslcert='' sslkey='' sslpassword='' sslcertmode=disable sslsni=1" +
-	" connect_timeout=0 target_session_attrs=any min_protocol_version=3.0 max_protocol_version=3.0" +
-	" channel_binding=disable require_auth='' krbsrvname='' krbspn=''"
-
-// adminConfig is how exec connects: over Dial, whatever the environment says.
+// adminConfig returns the configuration with which connect connects through Dial.
 func (s *Server) adminConfig() (*pgx.ConnConfig, error) {
-	config, err := pgx.ParseConfig(everyKey)
+	pool, err := connstring.Parse("user=dsqltest")
 	if err != nil {
-		if service := os.Getenv("PGSERVICE"); service != "" {
-			return nil, fmt.Errorf("dsqltest: the environment variable PGSERVICE is %q, which pgx cannot read: unset PGSERVICE: %w", service, err)
-		}
 		return nil, fmt.Errorf("dsqltest: %w", err)
 	}
-	config.RuntimeParams = map[string]string{"application_name": "dsqltest"}
+	config := pool.ConnConfig
+	config.RuntimeParams["application_name"] = "dsqltest"
 	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return s.Dial(ctx) }
 	return config, nil
 }

@@ -17,6 +17,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-dsql/dsql/internal/testenv"
 )
 
 // The test binary runs itself as a program that starts an engine and then ends
@@ -26,6 +28,7 @@ const ending = "DSQL_POSTGRES_TEST_ENDING"
 func TestMain(m *testing.M) {
 	how := os.Getenv(ending)
 	if how == "" {
+		testenv.Clear()
 		os.Exit(m.Run())
 	}
 	s, err := Start(context.Background())
