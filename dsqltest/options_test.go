@@ -20,7 +20,7 @@ func TestConnectionLimit(t *testing.T) {
 		open = append(open, conn)
 	}
 	_, err := dsql.Connect(t.Context(), c.Endpoint(), "", c.Options()...)
-	requireRefusal(t, err, "53300", "Unable to accept connection, too many open connections.")
+	requireError(t, err, "53300", "Unable to accept connection, too many open connections.")
 	require.True(t, dsql.IsConnectLimit(err))
 	require.NoError(t, open[0].Close(t.Context()))
 	require.Eventually(t, func() bool {
@@ -28,11 +28,6 @@ func TestConnectionLimit(t *testing.T) {
 		return err == nil && conn.Close(t.Context()) == nil
 	}, 10*time.Second, 10*time.Millisecond)
 	require.NoError(t, open[1].Close(t.Context()))
-
-	for _, opt := range []Option{WithConnectionLimit(0), WithConnectQuota(0, 1), WithConnectQuota(1, 0)} {
-		_, err := Run(t.Context(), opt)
-		require.ErrorContains(t, err, "dsqltest: ")
-	}
 }
 
 func TestConnectRate(t *testing.T) {
@@ -47,7 +42,7 @@ func TestConnectRate(t *testing.T) {
 	for range 3 {
 		require.NoError(t, connect())
 	}
-	requireRefusal(t, connect(), "53400", "Unable to accept connection, rate exceeded.")
+	requireError(t, connect(), "53400", "Unable to accept connection, rate exceeded.")
 }
 
 // A cold start of 3,000 connections, 400 at once, stays within DSQL's own quota,

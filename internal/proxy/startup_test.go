@@ -1,4 +1,4 @@
-package dsqltest
+package proxy
 
 import (
 	"crypto/tls"
@@ -36,7 +36,7 @@ func ask(t *testing.T, conn net.Conn, code uint32) string {
 }
 
 func TestTLSAfterNegotiation(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	for name, requests := range map[string][]uint32{
 		"SSLRequest":                   {sslRequest},
 		"GSSENCRequest and SSLRequest": {gssEncRequest, sslRequest},
@@ -58,7 +58,7 @@ func TestTLSAfterNegotiation(t *testing.T) {
 }
 
 func TestDirectTLSNeedsALPN(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	w := dialWire(t, c, func(cfg *tls.Config) { cfg.NextProtos = nil })
 	w.requireClosed()
 	require.Empty(t, requireReason(t, c, `without ALPN "postgresql"`).Message)
@@ -68,7 +68,7 @@ func TestDirectTLSNeedsALPN(t *testing.T) {
 }
 
 func TestTLSVersions(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	for version, taken := range map[uint16]bool{tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true} {
 		conn, err := dialTLS(t, c, func(cfg *tls.Config) { cfg.MinVersion, cfg.MaxVersion = version, version })
 		if !taken {
@@ -81,7 +81,7 @@ func TestTLSVersions(t *testing.T) {
 }
 
 func TestTLSSessionsAreResumed(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	cache := tls.NewLRUClientSessionCache(1)
 	for _, resumed := range []bool{false, true, true} {
 		w := dialWire(t, c, func(cfg *tls.Config) { cfg.ClientSessionCache = cache })
@@ -92,8 +92,8 @@ func TestTLSSessionsAreResumed(t *testing.T) {
 }
 
 func TestCertificates(t *testing.T) {
-	c := Start(t, WithRegion("ap-northeast-1"))
-	privateLink := c.id + ".dsql-fnh4.ap-northeast-1.on.aws"
+	c := start(t, withRegion("ap-northeast-1"))
+	privateLink := c.cfg.ID + ".dsql-fnh4.ap-northeast-1.on.aws"
 	for name, domain := range map[string]string{
 		c.Endpoint():                  "*.dsql.ap-northeast-1.on.aws",
 		strings.ToUpper(c.Endpoint()): "*.dsql.ap-northeast-1.on.aws",
@@ -114,7 +114,7 @@ func TestCertificates(t *testing.T) {
 }
 
 func TestTheClusterIsFoundBySNIOrOption(t *testing.T) {
-	c := Start(t, WithRegion("eu-central-1"))
+	c := start(t, withRegion("eu-central-1"))
 	const (
 		vpce       = "vpce-0123-abcd.dsql-fnh4.eu-central-1.vpce.amazonaws.com"
 		invalid    = "unable to accept connection, invalid sni"
@@ -122,8 +122,8 @@ func TestTheClusterIsFoundBySNIOrOption(t *testing.T) {
 		otherID    = "abcdefghijklmnopqrstuvwxyz"
 		publicTail = ".dsql.eu-central-1.on.aws"
 	)
-	privateLink := c.id + ".dsql-fnh4.eu-central-1.on.aws"
-	option := "-c amzn-cluster-id=" + c.id
+	privateLink := c.cfg.ID + ".dsql-fnh4.eu-central-1.on.aws"
+	option := "-c amzn-cluster-id=" + c.cfg.ID
 	tests := map[string]struct {
 		sni     string
 		options string
@@ -136,8 +136,8 @@ func TestTheClusterIsFoundBySNIOrOption(t *testing.T) {
 		"endpoint and another's option": {c.Endpoint(), "-c amzn-cluster-id=" + otherID, c.Endpoint(), ""},
 		"vpce name and option":          {vpce, option, c.Endpoint(), ""},
 		"no name and option":            {"", option, c.Endpoint(), ""},
-		"no name and option run on":     {"", "-camzn-cluster-id=" + c.id, c.Endpoint(), ""},
-		"no name and long option":       {"", "--amzn-cluster-id=" + c.id, c.Endpoint(), ""},
+		"no name and option run on":     {"", "-camzn-cluster-id=" + c.cfg.ID, c.Endpoint(), ""},
+		"no name and long option":       {"", "--amzn-cluster-id=" + c.cfg.ID, c.Endpoint(), ""},
 		"other options around it":       {vpce, "-c search_path=a " + option + " -c extra_float_digits=2", c.Endpoint(), ""},
 		"no name":                       {"", "", "", none},
 		"no name and other option":      {"", "-c search_path=app", "", none},
@@ -145,9 +145,9 @@ func TestTheClusterIsFoundBySNIOrOption(t *testing.T) {
 		"vpce name":                     {vpce, "", "", invalid},
 		"vpce name, another's option":   {vpce, "-c amzn-cluster-id=" + otherID, "", invalid},
 		"another cluster":               {otherID + publicTail, "", "", invalid},
-		"another region":                {c.id + ".dsql.us-east-1.on.aws", "", "", invalid},
-		"another service":               {c.id + ".rds.eu-central-1.on.aws", "", "", invalid},
-		"another domain":                {c.id + ".dsql.eu-central-1.amazonaws.com", "", "", invalid},
+		"another region":                {c.cfg.ID + ".dsql.us-east-1.on.aws", "", "", invalid},
+		"another service":               {c.cfg.ID + ".rds.eu-central-1.on.aws", "", "", invalid},
+		"another domain":                {c.cfg.ID + ".dsql.eu-central-1.amazonaws.com", "", "", invalid},
 		"a label more":                  {"x." + c.Endpoint(), "", "", invalid},
 		"localhost":                     {"localhost", "", "", invalid},
 	}
@@ -169,17 +169,17 @@ func TestTheClusterIsFoundBySNIOrOption(t *testing.T) {
 }
 
 func TestATokenIsForTheNameThatTheClientCameBy(t *testing.T) {
-	c := Start(t)
-	w := dialWire(t, c, func(cfg *tls.Config) { cfg.ServerName = c.id + ".dsql-fnh4.us-east-1.on.aws" })
+	c := start(t)
+	w := dialWire(t, c, func(cfg *tls.Config) { cfg.ServerName = c.cfg.ID + ".dsql-fnh4.us-east-1.on.aws" })
 	w.startup("user", "admin", "database", "postgres")
 	w.requirePasswordRequest()
 	w.password(signToken(t, c, "admin"))
 	w.requireFatal("08006", "unable to accept connection, access denied")
-	requireReason(t, c, `token: host: signed for "`+c.Endpoint()+`", the cluster was reached as "`+c.id+".dsql-fnh4.us-east-1.on.aws")
+	requireReason(t, c, `token: host: signed for "`+c.Endpoint()+`", the cluster was reached as "`+c.cfg.ID+".dsql-fnh4.us-east-1.on.aws")
 }
 
 func TestWhatIsNotTLSIsRefused(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	t.Run("a startup message", func(t *testing.T) {
 		conn := dialPlain(t, c.Address())
 		_, err := conn.Write(packet(pgproto3.ProtocolVersion30, "user", "admin", "database", "postgres"))
@@ -216,12 +216,12 @@ func TestWhatIsNotTLSIsRefused(t *testing.T) {
 }
 
 func TestAHandshakeMayNotTakeForEver(t *testing.T) {
-	c := Start(t)
-	impatient, err := listen(c.authority, 50*time.Millisecond)
+	c := start(t)
+	impatient, err := listen(50 * time.Millisecond)
 	require.NoError(t, err)
 	t.Cleanup(impatient.close)
 	impatient.mu.Lock()
-	impatient.clusters[c.id] = c
+	impatient.proxies[c.cfg.ID] = c.Proxy
 	impatient.mu.Unlock()
 
 	steps := map[string]func(net.Conn){
@@ -251,7 +251,7 @@ func TestAHandshakeMayNotTakeForEver(t *testing.T) {
 }
 
 func TestNewerProtocolsAreNegotiatedDown(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	for name, test := range map[string]struct {
 		version uint32
 		fields  []string
@@ -283,19 +283,19 @@ func TestNewerProtocolsAreNegotiatedDown(t *testing.T) {
 }
 
 func TestStartupMessagesThatPostgreSQLRefuses(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	tests := map[string]struct {
 		bytes         []byte
 		code, message string
 		reason        string
 	}{
-		"protocol 2": {packet(2 << 16), "0A000", "unsupported frontend protocol 2.0: server supports 3.0 to 3.0", "the client speaks protocol 2.0"},
+		"protocol 2": {packet(2 << 16), "0A000", "unsupported frontend protocol 2.0: server supports 3.0 to 3.0", "startup: protocol version 2.0"},
 		"no user":    {packet(pgproto3.ProtocolVersion30, "database", "postgres"), "28000", "no PostgreSQL user name specified in startup packet", "names no user"},
 		"empty user": {packet(pgproto3.ProtocolVersion30, "user", ""), "28000", "no PostgreSQL user name specified in startup packet", "names no user"},
 		"odd list":   {packet(pgproto3.ProtocolVersion30, "user"), "08P01", "invalid startup packet layout: expected terminator as last byte", "not a list of names and values"},
 		"no list":    {[]byte("\x00\x00\x00\x08\x00\x03\x00\x00"), "08P01", "invalid startup packet layout: expected terminator as last byte", "not a list of names and values"},
 		"a request within TLS": {binary.BigEndian.AppendUint32([]byte{0, 0, 0, 8}, sslRequest), "0A000",
-			"unsupported frontend protocol 1234.5679: server supports 3.0 to 3.0", "the client speaks protocol 1234.5679"},
+			"unsupported frontend protocol 1234.5679: server supports 3.0 to 3.0", "startup: protocol version 1234.5679"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -308,12 +308,12 @@ func TestStartupMessagesThatPostgreSQLRefuses(t *testing.T) {
 }
 
 func TestStartupParametersReachTheEngine(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	cfg := pgConfig(t, c, "admin", signToken(t, c, "admin"))
 	cfg.RuntimeParams = map[string]string{
 		"application_name": "my app",
 		"search_path":      "a, public",
-		"options":          `-c amzn-cluster-id=` + c.id + ` -c extra_float_digits=2 -c DateStyle=SQL,\ DMY`,
+		"options":          `-c amzn-cluster-id=` + c.cfg.ID + ` -c extra_float_digits=2 -c DateStyle=SQL,\ DMY`,
 	}
 	conn, err := login(t, cfg)
 	require.NoError(t, err)
@@ -325,7 +325,7 @@ func TestStartupParametersReachTheEngine(t *testing.T) {
 }
 
 func TestTheEnginesRefusalIsPassedOn(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	cfg := pgConfig(t, c, "admin", signToken(t, c, "admin"))
 	cfg.RuntimeParams = map[string]string{"datestyle": "nonsense"}
 	_, err := login(t, cfg)
@@ -333,7 +333,7 @@ func TestTheEnginesRefusalIsPassedOn(t *testing.T) {
 }
 
 func TestStartupParametersThatDSQLDoesNotTakeAreRefused(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	for name, value := range map[string]string{"statement_timeout": "1000", "options": "-c search_path=app --statement-timeout=1000", "Statement_Timeout": "0"} {
 		cfg := pgConfig(t, c, "admin", signToken(t, c, "admin"))
 		cfg.RuntimeParams = map[string]string{name: value}
@@ -345,27 +345,53 @@ func TestStartupParametersThatDSQLDoesNotTakeAreRefused(t *testing.T) {
 	}
 }
 
-func TestTakeClusterID(t *testing.T) {
+func TestClusterIDIsRemovedFromTheOptions(t *testing.T) {
 	tests := map[string]struct{ options, id, rest string }{
-		"none":                {"", "", ""},
-		"others stay":         {"-c  a=b\t--c=d", "", "-c  a=b\t--c=d"},
-		"alone":               {"-c amzn-cluster-id=x", "x", ""},
-		"run on":              {"-camzn-cluster-id=x", "x", ""},
-		"long":                {"--amzn-cluster-id=x", "x", ""},
-		"between others":      {"-c a=b -c amzn-cluster-id=x --e=f", "x", "-ca=b --e=f"},
-		"escapes stay":        {`-c a=b\ c\\ -c amzn-cluster-id=x`, "x", `-ca=b\ c\\`},
-		"the last one counts": {"-c amzn-cluster-id=x -c amzn-cluster-id=y", "y", ""},
-		"no setting":          {"amzn-cluster-id=x", "", "amzn-cluster-id=x"},
-		"within a value":      {`-c a=\ -camzn-cluster-id=x`, "", `-c a=\ -camzn-cluster-id=x`},
-		"nothing after -c":    {"-c amzn-cluster-id=x -c", "x", "-c"},
+		"none":            {"", "", ""},
+		"others stay":     {"-c  a=b\t--c=d", "", "-c  a=b\t--c=d"},
+		"alone":           {"-c amzn-cluster-id=x", "x", ""},
+		"without a space": {"-camzn-cluster-id=x", "x", ""},
+		"long":            {"--amzn-cluster-id=x", "x", ""},
+		"between others":  {"-c a=b -c amzn-cluster-id=x --e-f=g", "x", "-c a=b -c e_f=g"},
+		"escaped values":  {`-c a=b\ c\\ -c amzn-cluster-id=x`, "x", `-c a=b\ c\\`},
+		"the last wins":   {"-c amzn-cluster-id=x -c amzn-cluster-id=y", "y", ""},
+		"no setting":      {"amzn-cluster-id=x", "", "amzn-cluster-id=x"},
+		"within a value":  {`-c a=\ -camzn-cluster-id=x`, "", `-c a=\ -camzn-cluster-id=x`},
+		"other switches":  {"-S 64 -c amzn-cluster-id=x", "x", "-c work_mem=64"},
+		"malformed":       {"-c amzn-cluster-id=x -c", "x", "-c amzn-cluster-id=x -c"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			s := startup{parameters: map[string]string{"options": test.options}}
-			s.takeClusterID()
+			s.parseOptions()
 			require.Equal(t, test.id, s.clusterID)
 			require.Equal(t, test.rest, s.parameters["options"])
 		})
+	}
+}
+
+func TestParametersOfOtherSwitchesAreRefused(t *testing.T) {
+	c := start(t)
+	for options, name := range map[string]string{"-S 64": "work_mem", "-d3": "client_min_messages", "-es": "log_statement_stats"} {
+		cfg := pgConfig(t, c, "admin", signToken(t, c, "admin"))
+		cfg.RuntimeParams = map[string]string{"options": options}
+		_, err := login(t, cfg)
+		requireRefusal(t, err, "0A000", `setting configuration parameter "`+name+`" not supported`)
+	}
+}
+
+func TestMalformedStartupOptionsAreRefused(t *testing.T) {
+	c := start(t)
+	for options, message := range map[string]string{
+		"-c":            "invalid command-line argument for server process: -c",
+		"search_path=a": "invalid command-line argument for server process: search_path=a",
+		"-c a":          "-c a requires a value",
+	} {
+		cfg := pgConfig(t, c, "admin", signToken(t, c, "admin"))
+		cfg.RuntimeParams = map[string]string{"options": options}
+		_, err := login(t, cfg)
+		requireRefusal(t, err, "42601", message)
+		requireReason(t, c, "startup: options: "+message)
 	}
 }
 

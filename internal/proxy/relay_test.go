@@ -1,4 +1,4 @@
-package dsqltest
+package proxy
 
 import (
 	"bytes"
@@ -19,7 +19,7 @@ import (
 )
 
 func TestPreparedStatements(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	pool := newPool(t, c)
 	for range 3 { // described, then from the cache
 		var sum int
@@ -40,7 +40,7 @@ func TestPreparedStatements(t *testing.T) {
 }
 
 func TestCopyBothWays(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	conn, err := newPool(t, c).Acquire(t.Context())
 	require.NoError(t, err)
 	defer conn.Release()
@@ -65,7 +65,7 @@ func TestCopyBothWays(t *testing.T) {
 }
 
 func TestALargeResult(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	rows, err := newPool(t, c).Query(t.Context(), "SELECT repeat(md5(i::text), 32 * 1024) FROM generate_series(1, 50) i")
 	require.NoError(t, err)
 	size := 0
@@ -77,14 +77,14 @@ func TestALargeResult(t *testing.T) {
 }
 
 func TestALargeParameter(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	var size int
 	require.NoError(t, newPool(t, c).QueryRow(t.Context(), "SELECT length($1::text)", strings.Repeat("x", 8<<20)).Scan(&size))
 	require.Equal(t, 8<<20, size)
 }
 
 func TestNotices(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	cfg := pgConfig(t, c, "admin", signToken(t, c, "admin"))
 	var notices []string
 	cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { notices = append(notices, n.Message) }
@@ -96,7 +96,7 @@ func TestNotices(t *testing.T) {
 }
 
 // sleeping begins a long statement and returns when the engine is at it.
-func sleeping(t *testing.T, c *Cluster, conn *pgconn.PgConn) <-chan error {
+func sleeping(t *testing.T, c *cluster, conn *pgconn.PgConn) <-chan error {
 	t.Helper()
 	done := make(chan error, 1)
 	go func() {
@@ -113,7 +113,7 @@ func sleeping(t *testing.T, c *Cluster, conn *pgconn.PgConn) <-chan error {
 }
 
 func TestCancelRequests(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	for _, negotiation := range []string{"direct", "postgres"} {
 		t.Run(negotiation, func(t *testing.T) {
 			cfg := pgConfig(t, c, "admin", signToken(t, c, "admin"))
@@ -132,7 +132,7 @@ func TestCancelRequests(t *testing.T) {
 }
 
 func TestACancelRequestWithAnotherKeyDoesNothing(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	conn, err := login(t, pgConfig(t, c, "admin", signToken(t, c, "admin")))
 	require.NoError(t, err)
 	done := sleeping(t, c, conn)
@@ -148,7 +148,7 @@ func TestACancelRequestWithAnotherKeyDoesNothing(t *testing.T) {
 }
 
 func TestAClientThatLeavesHasItsLastStatementDone(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	pool := newPool(t, c)
 	_, err := pool.Exec(t.Context(), "CREATE TABLE t (i int)")
 	require.NoError(t, err)
@@ -168,7 +168,7 @@ func TestAClientThatLeavesHasItsLastStatementDone(t *testing.T) {
 }
 
 func TestAClientThatEndsItsSideStillGetsItsAnswer(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	w := dialWire(t, c)
 	w.startup("user", "admin", "database", "postgres")
 	w.requirePasswordRequest()
@@ -182,7 +182,7 @@ func TestAClientThatEndsItsSideStillGetsItsAnswer(t *testing.T) {
 }
 
 func TestASessionThatTheEngineEndsIsClosed(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	conn, err := login(t, pgConfig(t, c, "admin", signToken(t, c, "admin")))
 	require.NoError(t, err)
 	done := sleeping(t, c, conn)
@@ -195,7 +195,7 @@ func TestASessionThatTheEngineEndsIsClosed(t *testing.T) {
 }
 
 func TestADoorOfTheLibraryOpensTheCluster(t *testing.T) {
-	c := Start(t, WithRole("app"))
+	c := start(t, withRole("app"))
 	conn, err := dsql.Connect(t.Context(), c.Endpoint(), "", append(c.Options(), dsql.WithUser("app"))...)
 	require.NoError(t, err)
 	defer conn.Close(context.Background())
@@ -207,15 +207,15 @@ func TestADoorOfTheLibraryOpensTheCluster(t *testing.T) {
 // BenchmarkQuery is a simple query through the cluster and straight to the engine's
 // unix socket, in turn, and the medians of both.
 func BenchmarkQuery(b *testing.B) {
-	c := Start(b)
+	c := start(b)
 	through, err := newPool(b, c).Acquire(b.Context())
 	require.NoError(b, err)
 	defer through.Release()
 	cfg, err := pgx.ParseConfig("host=engine user=admin sslmode=disable")
 	require.NoError(b, err)
-	cfg.Database = c.database
+	cfg.Database = c.cfg.Database
 	cfg.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
-	cfg.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return c.engine.Dial(ctx) }
+	cfg.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return c.cfg.Server.Dial(ctx) }
 	straight, err := pgx.ConnectConfig(b.Context(), cfg)
 	require.NoError(b, err)
 	defer straight.Close(context.Background())

@@ -1,4 +1,4 @@
-package dsqltest
+package proxy
 
 import (
 	"crypto/ecdsa"
@@ -14,11 +14,10 @@ import (
 	"time"
 )
 
-// certificateLife is longer than any test or demonstration runs.
+// certificateLife exceeds the run of any test or demonstration.
 const certificateLife = 365 * 24 * time.Hour
 
-// authority signs the server's certificates, one for each domain, made when it
-// is first asked for.
+// authority signs the server's certificates, one for each domain, created on first use.
 type authority struct {
 	certificate *x509.Certificate
 	key         *ecdsa.PrivateKey
@@ -27,14 +26,14 @@ type authority struct {
 	leaves map[string]*tls.Certificate // by domain
 }
 
-// processAuthority is the one of all clusters of the process, so that a client
-// that trusts one trusts the next.
+// processAuthority returns the authority of all clusters of the process, so that a client that
+// trusts one trusts them all.
 var processAuthority = sync.OnceValues(newAuthority)
 
 func newAuthority() (*authority, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, fmt.Errorf("dsqltest: making the certificate authority: %w", err)
+		return nil, fmt.Errorf("dsqltest: creating the certificate authority: %w", err)
 	}
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(1),
@@ -47,27 +46,26 @@ func newAuthority() (*authority, error) {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
-		return nil, fmt.Errorf("dsqltest: making the certificate authority: %w", err)
+		return nil, fmt.Errorf("dsqltest: creating the certificate authority: %w", err)
 	}
 	certificate, err := x509.ParseCertificate(der)
 	if err != nil {
-		return nil, fmt.Errorf("dsqltest: making the certificate authority: %w", err)
+		return nil, fmt.Errorf("dsqltest: creating the certificate authority: %w", err)
 	}
 	return &authority{certificate: certificate, key: key, leaves: make(map[string]*tls.Certificate)}, nil
 }
 
-// forHello picks the certificate for the name that a client asks for. A name
-// that is no cluster's gets one all the same, and its refusal after TLS.
-func (a *authority) forHello(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	name, ok := parseName(hello.ServerName)
+// getCertificate returns the certificate for the SNI hostname. An unknown name gets one too: the
+// client is refused after TLS.
+func (a *authority) getCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	name, ok := parseHostname(hello.ServerName)
 	if !ok {
-		return a.leaf("dsql." + defaultRegion + ".on.aws")
+		return a.leaf("dsql.us-east-1.on.aws")
 	}
 	return a.leaf(name.domain)
 }
 
-// leaf is a certificate for all clusters of a domain, *.dsql.<region>.on.aws,
-// as the real ones are.
+// leaf returns the certificate for all clusters of a domain, *.dsql.<region>.on.aws, as on AWS.
 func (a *authority) leaf(domain string) (*tls.Certificate, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -76,7 +74,7 @@ func (a *authority) leaf(domain string) (*tls.Certificate, error) {
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, fmt.Errorf("dsqltest: making a certificate: %w", err)
+		return nil, fmt.Errorf("dsqltest: creating a certificate: %w", err)
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(int64(len(a.leaves)) + 2),
@@ -89,7 +87,7 @@ func (a *authority) leaf(domain string) (*tls.Certificate, error) {
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, &key.PublicKey, a.key)
 	if err != nil {
-		return nil, fmt.Errorf("dsqltest: making a certificate: %w", err)
+		return nil, fmt.Errorf("dsqltest: creating a certificate: %w", err)
 	}
 	leaf := &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 	a.leaves[domain] = leaf

@@ -1,4 +1,4 @@
-package dsqltest
+package proxy
 
 import (
 	"context"
@@ -11,15 +11,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-const (
-	testWait = 20 * time.Second
-	tick     = 5 * time.Millisecond
-)
-
 func TestATransactionThatIsTooOldIsRefusedAtTheStatementAndAtCommit(t *testing.T) {
 	for _, late := range []string{"SELECT 1", "COMMIT"} {
 		for _, mode := range modes {
-			c := Start(t)
+			c := start(t)
 			conn := connect(t, c)
 			apply(t, conn, "BEGIN", "SELECT 1")
 			c.transactionAge = time.Nanosecond
@@ -37,11 +32,11 @@ func TestATransactionThatIsTooOldIsRefusedAtTheStatementAndAtCommit(t *testing.T
 			apply(t, conn, "SELECT 1")
 		}
 	}
-	require.Equal(t, 300*time.Second, Start(t).transactionAge)
+	require.Equal(t, 300*time.Second, start(t).transactionAge)
 }
 
 func TestASessionEndsAtItsAge(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	require.Equal(t, 60*time.Minute, c.sessionAge)
 	c.sessionAge = 300 * time.Millisecond
 	idle, busy := connect(t, c), connect(t, c)
@@ -52,7 +47,7 @@ func TestASessionEndsAtItsAge(t *testing.T) {
 }
 
 func TestSizeLimitTellsTheSize(t *testing.T) {
-	conn := connect(t, Start(t))
+	conn := connect(t, start(t))
 	apply(t, conn, "CREATE TABLE t (v text)", "BEGIN", "INSERT INTO t SELECT repeat('x', 1000000) FROM generate_series(1, 10)")
 	_, err := conn.Exec(t.Context(), "INSERT INTO t SELECT repeat('x', 1000000) FROM generate_series(1, 2)")
 	var told *pgconn.PgError
@@ -62,7 +57,7 @@ func TestSizeLimitTellsTheSize(t *testing.T) {
 }
 
 func TestTheCountOfRowsBeginsAnewWithEachTransaction(t *testing.T) {
-	conn := connect(t, Start(t))
+	conn := connect(t, start(t))
 	apply(t, conn, "CREATE TABLE t (id int)")
 	for range 2 {
 		apply(t, conn, "INSERT INTO t SELECT generate_series(1, 3000)")
@@ -74,7 +69,7 @@ func TestTheCountOfRowsBeginsAnewWithEachTransaction(t *testing.T) {
 }
 
 func TestAStringOfStatementsIsOneTransaction(t *testing.T) {
-	conn := connect(t, Start(t))
+	conn := connect(t, start(t))
 	apply(t, conn, "CREATE TABLE t (id int PRIMARY KEY)")
 	results, err := conn.PgConn().Exec(t.Context(), "INSERT INTO t VALUES (1); SELECT id FROM t; UPDATE t SET id = 2").ReadAll()
 	require.NoError(t, err)

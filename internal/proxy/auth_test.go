@@ -1,4 +1,4 @@
-package dsqltest
+package proxy
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ import (
 )
 
 func TestTokensOfBothFormsAreTaken(t *testing.T) {
-	c := Start(t, WithRole("app"))
+	c := start(t, withRole("app"))
 	for _, user := range []string{"admin", "app"} {
 		slash := signToken(t, c, user)
 		require.Contains(t, slash, "/?")
@@ -31,8 +31,8 @@ func TestTokensOfBothFormsAreTaken(t *testing.T) {
 }
 
 func TestRefusedTokens(t *testing.T) {
-	c := Start(t, WithRole("app"))
-	other := Start(t, WithRole("onlythere"))
+	c := start(t, withRole("app"))
+	other := start(t, withRole("onlythere"))
 	action := func(v string) func(*request) {
 		return func(r *request) { r.query.Set("Action", v) }
 	}
@@ -66,14 +66,14 @@ func TestRefusedTokens(t *testing.T) {
 			"", `token: region: signed for "eu-west-1", the cluster is in "us-east-1"`},
 		"other cluster's host":   {"admin", host(other.Endpoint()), "08006", "", `token: host: signed for "` + other.Endpoint()},
 		"host with a port":       {"admin", host(c.Endpoint() + ":5432"), "08006", "", `token: host: signed for "` + c.Endpoint() + `:5432"`},
-		"other cluster's keys":   {"admin", func(r *request) { r.creds = other.credentials() }, "08006", "", "token: access key: "},
+		"other cluster's keys":   {"admin", func(r *request) { r.creds = other.cfg.Credentials() }, "08006", "", "token: access key: "},
 		"wrong secret key":       {"admin", func(r *request) { r.creds.SecretAccessKey += "x" }, "08006", "", "token: signature: "},
 		"a session token":        {"admin", func(r *request) { r.creds.SessionToken = "SECRET" }, "08006", "", "token: session token: there is one"},
 		"a parameter more":       {"admin", func(r *request) { r.query.Set("DBUser", "admin") }, "08006", "", `token: query: "DBUser" is not`},
-		"no such role":           {"nobody", nil, "28000", "", `role: "nobody" does not exist; dsqltest.WithRole`},
-		"a role of elsewhere":    {"onlythere", nil, "28000", "", `role: "onlythere" does not exist; dsqltest.WithRole`},
-		"the engine's superuser": {"postgres", nil, "28000", "", `role: "postgres" does not exist; dsqltest.WithRole`},
-		"admin in upper case":    {"Admin", nil, "28000", "", `role: "Admin" does not exist; dsqltest.WithRole`},
+		"no such role":           {"nobody", nil, "28000", "", `role: "nobody" does not exist; use dsqltest.WithRole`},
+		"a role of elsewhere":    {"onlythere", nil, "28000", "", `role: "onlythere" does not exist; use dsqltest.WithRole`},
+		"the engine's superuser": {"postgres", nil, "28000", "", `role: "postgres" does not exist; use dsqltest.WithRole`},
+		"admin in upper case":    {"Admin", nil, "28000", "", `role: "Admin" does not exist; use dsqltest.WithRole`},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -98,14 +98,14 @@ func TestRefusedTokens(t *testing.T) {
 }
 
 func TestTheLibraryTellsARefusal(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	_, err := dsql.Connect(t.Context(), c.Endpoint(), "", append(c.Options(), dsql.WithUser("app"))...)
 	require.True(t, dsql.IsAccessDenied(err), err)
 	requireReason(t, c, `role: "app" does not exist`)
 }
 
 func TestAPasswordThatIsNoTokenIsRefusedAndNotShown(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	_, err := login(t, pgConfig(t, c, "admin", "s3cr3t?s3cr3t=s3cr3t"))
 	requireRefusal(t, err, "08006", "unable to accept connection, access denied")
 	refusal := requireReason(t, c, "token: shape: no parameter Action")
@@ -113,20 +113,20 @@ func TestAPasswordThatIsNoTokenIsRefusedAndNotShown(t *testing.T) {
 }
 
 func TestOneClustersTokenIsRefusedByAnother(t *testing.T) {
-	a, b := Start(t), Start(t)
+	a, b := start(t), start(t)
 	_, err := login(t, pgConfig(t, b, "admin", signToken(t, a, "admin")))
 	requireRefusal(t, err, "08006", "unable to accept connection, access denied")
 	requireReason(t, b, "token: host: ")
 }
 
 func TestThereIsOneDatabase(t *testing.T) {
-	c := Start(t)
-	for _, name := range []string{"app", "Postgres", "template1", c.database} {
+	c := start(t)
+	for _, name := range []string{"app", "Postgres", "template1", c.cfg.Database} {
 		cfg := pgConfig(t, c, "admin", signToken(t, c, "admin"))
 		cfg.Database = name
 		_, err := login(t, cfg)
 		requireRefusal(t, err, "3D000", `database "`+name+`" does not exist`)
-		requireReason(t, c, `database: "`+name+`" was asked for, there is only "postgres"`)
+		requireReason(t, c, `database: "`+name+`" was requested, the only one is "postgres"`)
 	}
 	w := dialWire(t, c)
 	w.startup("user", "admin")
@@ -150,9 +150,9 @@ func TestMalformedPasswordMessages(t *testing.T) {
 		"two of them":         {message('p', "to\x00ken\x00"), "invalid password packet size", "password: its NUL is not at its end"},
 		"shorter than length": {[]byte{'p', 0, 0, 0, 3}, "invalid password packet size", "password: its message is 3 bytes long"},
 		"endless":             {[]byte{'p', 255, 255, 255, 255}, "invalid password packet size", "password: its message is 4294967295 bytes long"},
-		"a query":             {message('Q', "SELECT 1\x00"), "expected password response, got message type 81", `password: the client sent a message of type 'Q' in its place`},
+		"a query":             {message('Q', "SELECT 1\x00"), "expected password response, got message type 81", `password: the client sent a message of type 'Q' instead`},
 	}
-	c := Start(t)
+	c := start(t)
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			w := dialWire(t, c)
@@ -166,14 +166,14 @@ func TestMalformedPasswordMessages(t *testing.T) {
 }
 
 func TestALongTokenIsRead(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	_, err := login(t, pgConfig(t, c, "admin", strings.Repeat("x", 200_000)))
 	requireRefusal(t, err, "08006", "unable to accept connection, access denied")
 	requireReason(t, c, "token: shape: 200000 bytes without the ?")
 }
 
 func TestAClientThatLeavesIsNoRefusal(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	w := dialWire(t, c)
 	w.startup("user", "admin", "database", "postgres")
 	w.requirePasswordRequest()

@@ -1,4 +1,4 @@
-package dsqltest
+package proxy
 
 import (
 	"context"
@@ -34,7 +34,7 @@ var commitWays = map[string]func(context.Context, *pgx.Conn) error{
 	},
 }
 
-func withTable(t *testing.T, c *Cluster, conns int32) *pgxpool.Pool {
+func withTable(t *testing.T, c *cluster, conns int32) *pgxpool.Pool {
 	t.Helper()
 	pool := newPool(t, c, dsql.WithPoolConfig(func(p *pgxpool.Config) error { p.MaxConns = conns; return nil }))
 	_, err := pool.Exec(t.Context(), "CREATE TABLE t (id int PRIMARY KEY, n int)")
@@ -50,14 +50,14 @@ func count(t *testing.T, pool *pgxpool.Pool) (n int) {
 
 func TestConflictNextIsMetAtCommitAndUndoesTheTransaction(t *testing.T) {
 	for name, commit := range commitWays {
-		for words, next := range map[string]func(*Cluster, int){
-			"change conflicts with another transaction (OC000)":      (*Cluster).ConflictNext,
-			"schema has been updated by another transaction (OC001)": (*Cluster).SchemaConflictNext,
+		for words, next := range map[string]func(*Faults, int){
+			"change conflicts with another transaction (OC000)":      (*Faults).ConflictNext,
+			"schema has been updated by another transaction (OC001)": (*Faults).SchemaConflictNext,
 		} {
 			t.Run(name+" "+words[len(words)-7:], func(t *testing.T) {
-				c := Start(t)
+				c := start(t)
 				pool := withTable(t, c, 1)
-				next(c, 1)
+				next(&c.Faults, 1)
 				conn, err := pool.Acquire(t.Context())
 				require.NoError(t, err)
 				for i, want := range []string{words, ""} {
@@ -86,9 +86,9 @@ func TestConflictNextIsMetAtCommitAndUndoesTheTransaction(t *testing.T) {
 }
 
 func TestRunTxSeesConflictsThrough(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	pool := withTable(t, c, 1)
-	c.ConflictNext(3)
+	c.Faults.ConflictNext(3)
 	attempts := 0
 	require.NoError(t, occ.RunTx(t.Context(), pool, func(tx pgx.Tx) error {
 		attempts++
@@ -101,9 +101,9 @@ func TestRunTxSeesConflictsThrough(t *testing.T) {
 }
 
 func TestFailedTransactionDoesNotUseUpAConflict(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	pool := withTable(t, c, 1)
-	c.ConflictNext(1)
+	c.Faults.ConflictNext(1)
 	tx, err := pool.Begin(t.Context())
 	require.NoError(t, err)
 	_, err = tx.Exec(t.Context(), "SELECT 1/0")
@@ -119,7 +119,7 @@ func TestFailedTransactionDoesNotUseUpAConflict(t *testing.T) {
 func TestCommitThatFailsByItselfIsPassedOn(t *testing.T) {
 	for name, commit := range commitWays {
 		t.Run(name, func(t *testing.T) {
-			c := Start(t)
+			c := start(t)
 			pool := withTable(t, c, 1)
 			_, err := pool.Exec(t.Context(), "CREATE TABLE late (id int REFERENCES t DEFERRABLE INITIALLY DEFERRED)")
 			require.NoError(t, err)
@@ -144,13 +144,13 @@ func TestCutAtCommit(t *testing.T) {
 			rows int
 		}{{"before", BeforeApplied, 0}, {"after", AfterApplied, 1}} {
 			t.Run(name+" "+tt.name, func(t *testing.T) {
-				c := Start(t)
+				c := start(t)
 				pool := withTable(t, c, 1)
 				conn, err := pool.Acquire(t.Context())
 				require.NoError(t, err)
 				_, err = conn.Exec(t.Context(), "BEGIN; INSERT INTO t VALUES (1, 0)")
 				require.NoError(t, err)
-				c.CutAtCommit(tt.when)
+				c.Faults.CutAtCommit(tt.when)
 				err = commit(t.Context(), conn.Conn())
 				require.Error(t, err)
 				var told *pgconn.PgError
@@ -163,11 +163,11 @@ func TestCutAtCommit(t *testing.T) {
 }
 
 func TestCutConnections(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	pool := newPool(t, c)
 	conn, err := pool.Acquire(t.Context())
 	require.NoError(t, err)
-	c.CutConnections()
+	c.CutSessions()
 	_, err = conn.Exec(t.Context(), "SELECT 1")
 	require.Error(t, err)
 	conn.Release()
@@ -186,7 +186,7 @@ func TestExpireSessionsSparesTransactions(t *testing.T) {
 	}
 	for name, finish := range ways {
 		t.Run(name, func(t *testing.T) {
-			c := Start(t)
+			c := start(t)
 			pool := withTable(t, c, 2)
 			idle, err := pool.Acquire(t.Context())
 			require.NoError(t, err)
@@ -210,52 +210,52 @@ func TestExpireSessionsSparesTransactions(t *testing.T) {
 }
 
 func TestRefuseConnections(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	for code, message := range map[string]string{
 		"08006": "unable to accept connection, access denied",
 		"28000": "unable to accept connection, access denied",
 		"53300": "Unable to accept connection, too many open connections.",
 		"53400": "Unable to accept connection, rate exceeded.",
 	} {
-		c.RefuseConnections(code)
+		c.Faults.RefuseConnections(code)
 		_, err := dsql.Connect(t.Context(), c.Endpoint(), "", c.Options()...)
 		requireRefusal(t, err, code, message)
 		requireReason(t, c, "fault: RefuseConnections")
 	}
-	c.RefuseConnections("")
+	c.Faults.RefuseConnections("")
 	require.NoError(t, newPool(t, c).Ping(t.Context()))
-	require.Panics(t, func() { c.RefuseConnections("12345") })
+	require.Panics(t, func() { c.Faults.RefuseConnections("12345") })
 }
 
 func TestSetWaking(t *testing.T) {
-	c := Start(t)
-	c.SetWaking(time.Hour)
+	c := start(t)
+	c.Faults.SetWaking(time.Hour)
 	_, err := dsql.Connect(t.Context(), c.Endpoint(), "", c.Options()...)
 	requireRefusal(t, err, "08006", "unable to accept connection, waking up cluster, please retry later")
 
-	c.SetWaking(200 * time.Millisecond)
+	c.Faults.SetWaking(200 * time.Millisecond)
 	pool := newPool(t, c)
 	require.NoError(t, occ.RunTx(t.Context(), pool, func(pgx.Tx) error { return nil }), "RunTx waits until it is awake")
 }
 
 func TestSetClockOffset(t *testing.T) {
-	c := Start(t)
-	c.SetClockOffset(time.Hour)
+	c := start(t)
+	c.Faults.SetClockOffset(time.Hour)
 	_, err := dsql.Connect(t.Context(), c.Endpoint(), "", c.Options()...)
 	refusal := requireRefusal(t, err, "08006", "unable to accept connection, access denied")
 	require.Contains(t, refusal.Hint, "Signature expired: ")
-	c.SetClockOffset(0)
+	c.Faults.SetClockOffset(0)
 	require.NoError(t, newPool(t, c).Ping(t.Context()))
 }
 
 func TestPauseIsABlackHoleUntilResume(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	pool := newPool(t, c)
 	conn, err := pool.Acquire(t.Context())
 	require.NoError(t, err)
 	defer conn.Release()
-	c.Pause()
-	c.Pause() // twice is once
+	c.Faults.Pause()
+	c.Faults.Pause() // twice is once
 	done := make(chan error, 2)
 	go func() {
 		_, err := conn.Exec(context.Background(), "SELECT 1")
@@ -273,31 +273,29 @@ func TestPauseIsABlackHoleUntilResume(t *testing.T) {
 		require.Fail(t, "it was answered", "%v", err)
 	case <-time.After(100 * time.Millisecond):
 	}
-	c.Resume()
-	c.Resume()
+	c.Faults.Resume()
+	c.Faults.Resume()
 	require.NoError(t, <-done)
 	require.NoError(t, <-done)
 }
 
 func TestCloseEndsAPause(t *testing.T) {
-	c, err := Run(t.Context())
-	require.NoError(t, err)
-	pool := newPool(t, c)
-	require.NoError(t, pool.Ping(t.Context()))
-	c.Pause()
-	require.NoError(t, c.Close())
+	c := start(t)
+	require.NoError(t, newPool(t, c).Ping(t.Context()))
+	c.Faults.Pause()
+	c.Close()
 }
 
 func TestLatencyIsAddedToEachRoundTrip(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	conn, err := newPool(t, c).Acquire(t.Context())
 	require.NoError(t, err)
 	defer conn.Release()
-	c.SetLatency(50 * time.Millisecond)
+	c.Faults.SetLatency(50 * time.Millisecond)
 	start := time.Now()
 	for range 3 {
 		require.NoError(t, conn.Ping(t.Context()))
 	}
 	require.GreaterOrEqual(t, time.Since(start), 150*time.Millisecond)
-	c.SetLatency(0)
+	c.Faults.SetLatency(0)
 }

@@ -1,4 +1,4 @@
-package dsqltest
+package proxy
 
 import (
 	"bufio"
@@ -12,25 +12,24 @@ import (
 
 const (
 	headerLength = 5
-	// maxMessage is DSQL's limit on one message of a client:
+	// maxMessage is DSQL's limit on one message from a client:
 	// https://docs.aws.amazon.com/aurora-dsql/latest/userguide/CHAP_quotas.html
 	maxMessage = 10 << 20
 )
 
-// message is one protocol message as it came: type, length, body. It is valid
-// until the next is read.
+// message is one protocol message as read: type, length, body. It is valid until the next read.
 type message []byte
 
 func (m message) kind() byte   { return m[0] }
 func (m message) body() []byte { return m[headerLength:] }
 
-// text is the body up to its first NUL.
+// text returns the body up to its first NUL.
 func (m message) text() string {
 	text, _ := cutText(m.body())
 	return text
 }
 
-// cutText takes a NUL-terminated string off b.
+// cutText splits b after its first NUL-terminated string.
 func cutText(b []byte) (string, []byte) {
 	for i, c := range b {
 		if c == 0 {
@@ -52,12 +51,12 @@ func newStream(conn net.Conn) *stream {
 	return &stream{Conn: conn, r: bufio.NewReaderSize(conn, 16<<10), w: bufio.NewWriterSize(conn, 16<<10)}
 }
 
-// errTooLong is a message over the limit.
+// errTooLong reports a message whose length is out of bounds.
 type errTooLong struct{ length uint32 }
 
-func (e errTooLong) Error() string { return fmt.Sprintf("a message of %d bytes", e.length) }
+func (e errTooLong) Error() string { return fmt.Sprintf("message length %d", e.length) }
 
-// read reads the next message. limit is for its body; 0 is none.
+// read reads the next message. limit bounds its length; 0 is no limit.
 func (s *stream) read(limit uint32) (message, error) {
 	if cap(s.buf) < headerLength {
 		s.buf = make([]byte, 4<<10)
@@ -83,12 +82,24 @@ func (s *stream) read(limit uint32) (message, error) {
 	return m, nil
 }
 
-// send adds a message to what is flushed next. What goes wrong shows at the next
-// read.
-func (s *stream) send(m pgproto3.Message) {
+// send buffers a message. A failed write shows at the next read.
+func (s *stream) send(m pgproto3.Message) { _, _ = s.w.Write(encode(m)) }
+
+// encode encodes a message that this package built, which cannot fail for a valid message.
+func encode(m pgproto3.Message) message {
 	packet, err := m.Encode(nil)
 	if err != nil {
-		return
+		panic("dsqltest: encoding a message: " + err.Error())
 	}
-	_, _ = s.w.Write(packet)
+	return packet
+}
+
+// writeMessage writes a message to a connection that has no stream.
+func writeMessage(w io.Writer, m pgproto3.Message) error {
+	packet, err := m.Encode(nil)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(packet)
+	return err
 }

@@ -1,4 +1,4 @@
-package dsqltest
+package proxy
 
 import (
 	"context"
@@ -10,34 +10,13 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
-	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/occ"
 )
-
-// modes are the ways in which pgx sends a statement.
-var modes = []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol}
-
-func connect(t *testing.T, c *Cluster, opts ...dsql.Option) *pgx.Conn {
-	t.Helper()
-	conn, err := dsql.Connect(t.Context(), c.Endpoint(), c.Region(), append(c.Options(), opts...)...)
-	require.NoError(t, err)
-	t.Cleanup(func() { conn.Close(context.Background()) })
-	return conn
-}
-
-// apply runs statements, each in a transaction of its own.
-func apply(t *testing.T, conn *pgx.Conn, statements ...string) {
-	t.Helper()
-	for _, sql := range statements {
-		_, err := conn.Exec(t.Context(), sql)
-		require.NoError(t, err, sql)
-	}
-}
 
 // two begin a transaction each, on a cluster with a parent and a child.
 func two(t *testing.T) (first, second *pgx.Conn) {
 	t.Helper()
-	c := Start(t)
+	c := start(t)
 	setup := connect(t, c)
 	apply(t, setup,
 		"CREATE TABLE t (id int PRIMARY KEY, n int)",
@@ -89,14 +68,6 @@ func TestTheSecondWriterDoesNotWaitAndLosesAtCommit(t *testing.T) {
 			})
 		}
 	}
-}
-
-func requireError(t *testing.T, err error, code, message string) {
-	t.Helper()
-	var told *pgconn.PgError
-	require.ErrorAs(t, err, &told)
-	require.Equal(t, code, told.Code, told.Message)
-	require.Equal(t, message, told.Message)
 }
 
 func TestThoseWhoDoNotConflict(t *testing.T) {
@@ -237,7 +208,7 @@ func TestATransactionInOnePipelineLosesAtCommit(t *testing.T) {
 
 func TestASchemaChangeOfAnotherIsMetOncePerSession(t *testing.T) {
 	const words = "schema has been updated by another transaction (OC001)"
-	c := Start(t)
+	c := start(t)
 	one, other := connect(t, c), connect(t, c)
 	apply(t, one, "CREATE TABLE t (id int)")
 	for name, ddl := range map[string][]string{
@@ -282,14 +253,14 @@ func TestASchemaChangeOfAnotherIsMetOncePerSession(t *testing.T) {
 		apply(t, connect(t, c), "SELECT 1")
 	})
 	t.Run("not in another cluster", func(t *testing.T) {
-		elsewhere := connect(t, Start(t))
+		elsewhere := connect(t, start(t))
 		apply(t, one, "ALTER TABLE t ADD COLUMN d int")
 		apply(t, elsewhere, "SELECT 1")
 	})
 }
 
 func TestTransactionOfTheExtendedProtocol(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	pool := withTable(t, c, 1)
 	conn, err := pool.Acquire(t.Context())
 	require.NoError(t, err)
@@ -306,7 +277,7 @@ func TestTransactionOfTheExtendedProtocol(t *testing.T) {
 }
 
 func TestCommitBehindAFailureInAPipelineIsNotCarriedOut(t *testing.T) {
-	c := Start(t)
+	c := start(t)
 	pool := withTable(t, c, 1)
 	conn, err := pool.Acquire(t.Context())
 	require.NoError(t, err)
@@ -374,7 +345,7 @@ func TestDDLDoesNotWaitForOpenTransactions(t *testing.T) {
 
 func TestDDLThatFailsInATransactionEndsIt(t *testing.T) {
 	for _, mode := range modes {
-		conn := connect(t, Start(t))
+		conn := connect(t, start(t))
 		apply(t, conn, "BEGIN")
 		_, err := conn.Exec(t.Context(), "CREATE TABLE t (c money)", mode)
 		requireError(t, err, "0A000", "datatype money not supported")

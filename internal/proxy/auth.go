@@ -1,4 +1,4 @@
-package dsqltest
+package proxy
 
 import (
 	"bytes"
@@ -10,20 +10,23 @@ import (
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
-	"github.com/go-dsql/dsql/internal/dialect"
+	"github.com/go-dsql/dsql/internal/params"
 	"github.com/go-dsql/dsql/internal/token"
 )
 
-// maxPassword is far over any token: an STS session makes about 1,800 bytes.
+// adminRole is the role that exists in every cluster.
+const adminRole = "admin"
+
+// maxPassword is far above any token: one with an STS session token has about 1,800 bytes.
 const maxPassword = 1 << 20
 
-// authenticate asks for the token and checks it. It returns why the client is
-// refused, or an error if the client has gone.
-func (c *Cluster) authenticate(client io.ReadWriter, s startup, host string) (*Refusal, error) {
+// authenticate requests the token and verifies it, the role and the startup parameters. It returns
+// the refusal, or an error if the client has gone.
+func (p *Proxy) authenticate(client io.ReadWriter, s startup, host string) (*Refusal, error) {
 	user := s.parameters["user"]
 	if user == "" {
 		return &Refusal{
-			Reason:  "the startup message names no user",
+			Reason:  "startup: the message names no user",
 			Code:    invalidAuthorization,
 			Message: "no PostgreSQL user name specified in startup packet",
 		}, nil
@@ -31,17 +34,17 @@ func (c *Cluster) authenticate(client io.ReadWriter, s startup, host string) (*R
 	if err := s.negotiate(client); err != nil {
 		return nil, err
 	}
-	if err := send(client, &pgproto3.AuthenticationCleartextPassword{}); err != nil {
+	if err := writeMessage(client, &pgproto3.AuthenticationCleartextPassword{}); err != nil {
 		return nil, err
 	}
 	password, refusal, err := readPassword(client)
 	if err != nil || refusal != nil {
 		return refusal, err
 	}
-	if refusal := c.checkToken(password, user, host); refusal != nil {
+	if refusal := p.checkToken(password, user, host); refusal != nil {
 		return refusal, nil
 	}
-	if refusal := c.checkRole(user); refusal != nil {
+	if refusal := p.checkRole(user); refusal != nil {
 		return refusal, nil
 	}
 	database := s.parameters["database"]
@@ -50,7 +53,7 @@ func (c *Cluster) authenticate(client io.ReadWriter, s startup, host string) (*R
 	}
 	if database != databaseName {
 		return &Refusal{
-			Reason:  fmt.Sprintf("database: %q was asked for, there is only %q", database, databaseName),
+			Reason:  fmt.Sprintf("database: %q was requested, the only one is %q", database, databaseName),
 			Code:    invalidCatalogName,
 			Message: fmt.Sprintf("database %q does not exist", database),
 		}, nil
@@ -58,12 +61,12 @@ func (c *Cluster) authenticate(client io.ReadWriter, s startup, host string) (*R
 	return checkSettings(s), nil
 }
 
-// checkRole tells why the principal may not be a role.
-func (c *Cluster) checkRole(user string) *Refusal {
+// checkRole returns the refusal if the principal may not connect as the role.
+func (p *Proxy) checkRole(user string) *Refusal {
 	if user == adminRole {
 		return nil
 	}
-	reason, err := c.engine.Ask(c.ctx, c.database, "SELECT sys.refuse_login($1, $2)", user, principal)
+	reason, err := p.cfg.Server.QueryText(p.ctx, p.cfg.Database, "SELECT sys.refuse_login($1, $2)", user, p.cfg.Principal)
 	if err != nil {
 		return unreachable(err)
 	}
@@ -71,23 +74,27 @@ func (c *Cluster) checkRole(user string) *Refusal {
 		return nil
 	}
 	return &Refusal{
-		Reason:  fmt.Sprintf("role: %q %s; dsqltest.WithRole, or CREATE ROLE … WITH LOGIN and AWS IAM GRANT, lets it in", user, reason),
+		Reason:  fmt.Sprintf("role: %q %s; use dsqltest.WithRole, or CREATE ROLE … WITH LOGIN and AWS IAM GRANT", user, reason),
 		Code:    invalidAuthorization,
 		Message: accessDenied,
 	}
 }
 
-// checkSettings tells which parameter of the startup message DSQL does not take.
+// checkSettings returns the refusal if the startup message sets a parameter that DSQL refuses, or
+// if its options cannot be parsed.
 func checkSettings(s startup) *Refusal {
 	for _, name := range s.settings() {
-		if message := dialect.RefuseSetting(name); message != "" {
-			return &Refusal{Reason: "startup: the parameter " + name, Code: featureNotSupported, Message: message}
+		if !params.IsSettable(name) {
+			return &Refusal{Reason: "startup: the parameter " + name, Code: featureNotSupported, Message: params.RefusalMessage(name)}
 		}
+	}
+	if s.optionsErr != nil {
+		return &Refusal{Reason: "startup: options: " + s.optionsErr.Error(), Code: syntaxError, Message: s.optionsErr.Error()}
 	}
 	return nil
 }
 
-// readPassword reads the client's answer, not a byte too many.
+// readPassword reads the password message and not a byte more.
 func readPassword(client io.Reader) (string, *Refusal, error) {
 	head := make([]byte, 5)
 	if _, err := io.ReadFull(client, head); err != nil {
@@ -95,7 +102,7 @@ func readPassword(client io.Reader) (string, *Refusal, error) {
 	}
 	if head[0] != 'p' {
 		return "", &Refusal{
-			Reason:  fmt.Sprintf("password: the client sent a message of type %q in its place", head[0]),
+			Reason:  fmt.Sprintf("password: the client sent a message of type %q instead", head[0]),
 			Code:    protocolViolation,
 			Message: fmt.Sprintf("expected password response, got message type %d", head[0]),
 		}, nil
@@ -126,18 +133,18 @@ func malformedPassword(format string, args ...any) *Refusal {
 	}
 }
 
-// checkToken tells what is wrong with a token for user, signed for host. A hint
-// is given only where one has been seen on a real cluster.
-func (c *Cluster) checkToken(password, user, host string) *Refusal {
+// checkToken returns the refusal if password is not a valid token for user, signed for host. The
+// refusal has a hint only where a real cluster was seen to send one.
+func (p *Proxy) checkToken(password, user, host string) *Refusal {
 	presigned, err := token.Parse(password)
 	if err != nil {
 		return &Refusal{Reason: "token: " + err.Error(), Code: connectionFailure, Message: accessDenied}
 	}
-	creds := c.credentials()
-	now := c.faults.now()
+	creds := p.cfg.Credentials()
+	now := p.Faults.now()
 	err = presigned.Verify(token.Expected{
 		Host:            host,
-		Region:          c.region,
+		Region:          p.cfg.Region,
 		Action:          actionOf(user),
 		AccessKeyID:     creds.AccessKeyID,
 		SecretAccessKey: creds.SecretAccessKey,
@@ -154,7 +161,7 @@ func (c *Cluster) checkToken(password, user, host string) *Refusal {
 	return refusal
 }
 
-// actionOf is the IAM action that a role needs.
+// actionOf returns the IAM action that a role requires.
 func actionOf(user string) string {
 	if user == adminRole {
 		return "DbConnectAdmin"
