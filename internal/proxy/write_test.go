@@ -13,22 +13,7 @@ import (
 	"github.com/go-dsql/dsql"
 )
 
-// two begin a transaction each, on a cluster with a parent and a child.
-func two(t *testing.T) (first, second *pgx.Conn) {
-	t.Helper()
-	c := start(t)
-	setup := connect(t, c)
-	apply(t, setup,
-		"CREATE TABLE t (id int PRIMARY KEY, n int)",
-		"CREATE TABLE child (id int PRIMARY KEY, t int REFERENCES t)",
-		"INSERT INTO t SELECT i, 0 FROM generate_series(1, 5) i")
-	first, second = connect(t, c), connect(t, c)
-	apply(t, first, "BEGIN", "SELECT FROM t")
-	apply(t, second, "BEGIN", "SELECT FROM t")
-	return first, second
-}
-
-func TestTheSecondWriterDoesNotWaitAndLosesAtCommit(t *testing.T) {
+func TestSecondWriterFailsAtCommit(t *testing.T) {
 	for _, tt := range []struct {
 		name, first, second string
 		args                []any // of both
@@ -49,7 +34,7 @@ func TestTheSecondWriterDoesNotWaitAndLosesAtCommit(t *testing.T) {
 		for _, mode := range modes {
 			t.Run(fmt.Sprintf("%s, %v", tt.name, mode), func(t *testing.T) {
 				t.Parallel()
-				first, second := two(t)
+				first, second := beginTwo(t)
 				args := append([]any{mode}, tt.args...)
 				_, err := first.Exec(t.Context(), tt.first, args...)
 				require.NoError(t, err)
@@ -70,7 +55,7 @@ func TestTheSecondWriterDoesNotWaitAndLosesAtCommit(t *testing.T) {
 	}
 }
 
-func TestThoseWhoDoNotConflict(t *testing.T) {
+func TestNoConflict(t *testing.T) {
 	for _, tt := range []struct{ name, first, second string }{
 		{"read, update", "SELECT FROM t", "UPDATE t SET n = 1"},
 		{"update, read", "UPDATE t SET n = 1", "SELECT FROM t"},
@@ -81,7 +66,7 @@ func TestThoseWhoDoNotConflict(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			first, second := two(t)
+			first, second := beginTwo(t)
 			apply(t, first, tt.first)
 			apply(t, second, tt.second)
 			apply(t, first, "COMMIT")
@@ -91,10 +76,10 @@ func TestThoseWhoDoNotConflict(t *testing.T) {
 }
 
 // A later writer, whose snapshot is of before the commit, loses too.
-func TestARowThatWasChangedSinceTheSnapshotIsAConflictAtCommit(t *testing.T) {
+func TestRowChangedSinceTheSnapshotConflictsAtCommit(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode.String(), func(t *testing.T) {
-			first, second := two(t)
+			first, second := beginTwo(t)
 			apply(t, first, "UPDATE t SET n = 1 WHERE id = 1", "COMMIT")
 			tag, err := second.Exec(t.Context(), "UPDATE t SET n = 2 WHERE id = $1", mode, 1)
 			require.NoError(t, err)
@@ -109,8 +94,8 @@ func TestARowThatWasChangedSinceTheSnapshotIsAConflictAtCommit(t *testing.T) {
 }
 
 // What a loser has written besides, before and after, is undone with it.
-func TestALoserLosesAll(t *testing.T) {
-	first, second := two(t)
+func TestConflictRollsBackAllWrites(t *testing.T) {
+	first, second := beginTwo(t)
 	apply(t, first, "UPDATE t SET n = 1 WHERE id = 1")
 	apply(t, second, "UPDATE t SET n = 2 WHERE id = 2", "UPDATE t SET n = 2 WHERE id = 1", "UPDATE t SET n = 2 WHERE id = 3")
 	apply(t, first, "COMMIT")
@@ -121,13 +106,13 @@ func TestALoserLosesAll(t *testing.T) {
 	require.Equal(t, 1, sum)
 }
 
-func TestWhereTheAnswerCannotBeMadeUpTheStatementFails(t *testing.T) {
+func TestStatementFailsWhereItsReplyCannotBeSynthesized(t *testing.T) {
 	for _, sql := range []string{
 		"UPDATE t SET n = 2 WHERE id = 1 RETURNING n",
 		"WITH x AS (UPDATE t SET n = 2 WHERE id = 1 RETURNING n) SELECT * FROM x",
 	} {
 		for _, mode := range modes {
-			first, second := two(t)
+			first, second := beginTwo(t)
 			apply(t, first, "UPDATE t SET n = 1 WHERE id = 1")
 			_, err := second.Exec(t.Context(), sql, mode)
 			requireError(t, err, "40001", "change conflicts with another transaction (OC000)")
@@ -138,9 +123,9 @@ func TestWhereTheAnswerCannotBeMadeUpTheStatementFails(t *testing.T) {
 	}
 }
 
-func TestInAutocommitTheStatementCarriesTheConflict(t *testing.T) {
+func TestAutocommitConflictsAtTheStatement(t *testing.T) {
 	for _, mode := range modes {
-		first, second := two(t)
+		first, second := beginTwo(t)
 		apply(t, second, "ROLLBACK")
 		apply(t, first, "UPDATE t SET n = 1 WHERE id = 1")
 		_, err := second.Exec(t.Context(), "UPDATE t SET n = 2 WHERE id = $1", mode, 1)
@@ -151,8 +136,8 @@ func TestInAutocommitTheStatementCarriesTheConflict(t *testing.T) {
 }
 
 // DSQL has no deadlocks.
-func TestTwoThatCrossDoNotWait(t *testing.T) {
-	first, second := two(t)
+func TestCrosswiseWritersDoNotBlock(t *testing.T) {
+	first, second := beginTwo(t)
 	apply(t, first, "UPDATE t SET n = 1 WHERE id = 1")
 	apply(t, second, "UPDATE t SET n = 2 WHERE id = 2", "UPDATE t SET n = 2 WHERE id = 1")
 	apply(t, first, "UPDATE t SET n = 1 WHERE id = 2")
@@ -162,8 +147,8 @@ func TestTwoThatCrossDoNotWait(t *testing.T) {
 	require.True(t, dsql.IsConflict(err), "each has lost one row to the other")
 }
 
-func TestABatchInATransactionLosesAtCommit(t *testing.T) {
-	first, second := two(t)
+func TestBatchConflictsAtCommit(t *testing.T) {
+	first, second := beginTwo(t)
 	apply(t, first, "UPDATE t SET n = 1 WHERE id = 1")
 	var batch pgx.Batch
 	batch.Queue("UPDATE t SET n = 2 WHERE id = $1", 2)
@@ -185,8 +170,8 @@ func TestABatchInATransactionLosesAtCommit(t *testing.T) {
 }
 
 // From BEGIN to COMMIT in one pipeline, with one Sync at its end.
-func TestATransactionInOnePipelineLosesAtCommit(t *testing.T) {
-	first, second := two(t)
+func TestPipelineConflictsAtCommit(t *testing.T) {
+	first, second := beginTwo(t)
 	apply(t, second, "ROLLBACK")
 	apply(t, first, "UPDATE t SET n = 1 WHERE id = 1")
 	pipeline := second.PgConn().StartPipeline(t.Context())
@@ -204,152 +189,4 @@ func TestATransactionInOnePipelineLosesAtCommit(t *testing.T) {
 	requireError(t, pipeline.Close(), "40001", "change conflicts with another transaction (OC000)")
 	require.Equal(t, byte('I'), second.PgConn().TxStatus())
 	apply(t, first, "COMMIT")
-}
-
-func TestASchemaChangeOfAnotherIsMetOncePerSession(t *testing.T) {
-	const words = "schema has been updated by another transaction (OC001)"
-	c := start(t)
-	one, other := connect(t, c), connect(t, c)
-	apply(t, one, "CREATE TABLE t (id int)")
-	for name, ddl := range map[string][]string{
-		"ddl":                  {"CREATE TABLE ddl (id int)"},
-		"ddl in a transaction": {"BEGIN", "CREATE TABLE in_transaction (id int)", "COMMIT"},
-		"grant":                {"GRANT SELECT ON t TO PUBLIC"},
-		"in a string":          {"SELECT 1; CREATE TABLE in_string (id int)"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, _ = other.Exec(t.Context(), "SELECT 1") // knows the schema
-			apply(t, one, ddl...)
-			apply(t, one, "SELECT FROM t")
-			_, err := other.Exec(t.Context(), "SELECT 1")
-			requireError(t, err, "40001", words)
-			apply(t, other, "SELECT 1")
-		})
-	}
-	t.Run("in a transaction, at the statement", func(t *testing.T) {
-		apply(t, other, "BEGIN READ ONLY", "SELECT 1")
-		apply(t, one, "ALTER TABLE t ADD COLUMN a int")
-		_, err := other.Exec(t.Context(), "SELECT 1")
-		requireError(t, err, "40001", words)
-		_, err = other.Exec(t.Context(), "SELECT 1")
-		require.ErrorContains(t, err, "25P02")
-		apply(t, other, "ROLLBACK", "SELECT 1")
-	})
-	t.Run("in a transaction, at COMMIT", func(t *testing.T) {
-		apply(t, other, "BEGIN", "SELECT 1")
-		apply(t, one, "ALTER TABLE t ADD COLUMN b int")
-		_, err := other.Exec(t.Context(), "COMMIT")
-		requireError(t, err, "40001", words)
-		apply(t, other, "BEGIN", "SELECT 1", "COMMIT")
-	})
-	t.Run("not by one that is undone or fails", func(t *testing.T) {
-		apply(t, one, "BEGIN", "CREATE TABLE undone (id int)", "ROLLBACK")
-		_, err := one.Exec(t.Context(), "CREATE TABLE t (id int)")
-		require.ErrorContains(t, err, "42P07")
-		apply(t, other, "SELECT 1")
-	})
-	t.Run("not by a new session", func(t *testing.T) {
-		apply(t, one, "ALTER TABLE t ADD COLUMN c int")
-		apply(t, connect(t, c), "SELECT 1")
-	})
-	t.Run("not in another cluster", func(t *testing.T) {
-		elsewhere := connect(t, start(t))
-		apply(t, one, "ALTER TABLE t ADD COLUMN d int")
-		apply(t, elsewhere, "SELECT 1")
-	})
-}
-
-func TestTransactionOfTheExtendedProtocol(t *testing.T) {
-	c := start(t)
-	pool := withTable(t, c, 1)
-	conn, err := pool.Acquire(t.Context())
-	require.NoError(t, err)
-	defer conn.Release()
-	exec := func(sql string) error {
-		_, err := conn.Conn().PgConn().ExecParams(t.Context(), sql, nil, nil, nil, nil).Close()
-		return err
-	}
-	for _, sql := range []string{"BEGIN", "INSERT INTO t VALUES (1, 0)", "ROLLBACK", "BEGIN", "INSERT INTO t VALUES (2, 0)", "COMMIT"} {
-		require.NoError(t, exec(sql), sql)
-	}
-	require.NoError(t, exec("COMMIT"), "outside a transaction it is a warning")
-	require.Equal(t, Stats{Connects: 1, Begins: 2, Commits: 1, Rollbacks: 1}, c.Stats())
-}
-
-func TestCommitBehindAFailureInAPipelineIsNotCarriedOut(t *testing.T) {
-	c := start(t)
-	pool := withTable(t, c, 1)
-	conn, err := pool.Acquire(t.Context())
-	require.NoError(t, err)
-	defer conn.Release()
-	_, err = conn.Exec(t.Context(), "BEGIN")
-	require.NoError(t, err)
-	pipeline := conn.Conn().PgConn().StartPipeline(t.Context())
-	pipeline.SendQueryParams("INSERT INTO t VALUES (1, 0)", nil, nil, nil, nil)
-	pipeline.SendQueryParams("SELECT 1/0", nil, nil, nil, nil)
-	pipeline.SendQueryParams("COMMIT", nil, nil, nil, nil)
-	require.NoError(t, pipeline.Sync())
-	var told *pgconn.PgError
-	require.ErrorAs(t, pipeline.Close(), &told)
-	require.Equal(t, "22012", told.Code)
-	require.Equal(t, byte('E'), conn.Conn().PgConn().TxStatus(), "it is still to be rolled back")
-	_, err = conn.Exec(t.Context(), "ROLLBACK")
-	require.NoError(t, err)
-
-	_, err = conn.Exec(t.Context(), "BEGIN")
-	require.NoError(t, err)
-	pipeline = conn.Conn().PgConn().StartPipeline(t.Context())
-	pipeline.SendQueryParams("INSERT INTO t VALUES (1, 0)", nil, nil, nil, nil)
-	pipeline.SendQueryParams("COMMIT", nil, nil, nil, nil)
-	pipeline.SendQueryParams("SELECT 2", nil, nil, nil, nil)
-	require.NoError(t, pipeline.Sync())
-	require.NoError(t, pipeline.Close())
-	var n int
-	require.NoError(t, conn.QueryRow(t.Context(), "SELECT count(*) FROM t").Scan(&n))
-	require.Equal(t, 1, n)
-}
-
-// DDL goes through whatever is open, and what is open meets it.
-func TestDDLDoesNotWaitForOpenTransactions(t *testing.T) {
-	for _, mode := range modes {
-		for _, ddl := range [][]string{
-			{"ALTER TABLE t ADD COLUMN a int"},
-			{"BEGIN", "ALTER TABLE t ADD COLUMN a int", "COMMIT"},
-			{"CREATE INDEX ASYNC ON t (n)"},
-			{"DROP TABLE child"},
-		} {
-			for _, next := range []string{"SELECT 1", "COMMIT"} {
-				t.Run(fmt.Sprintf("%v, %s, then %s", mode, ddl[0], next), func(t *testing.T) {
-					t.Parallel()
-					first, second := two(t)
-					apply(t, first, "INSERT INTO child VALUES (1, 1)", "UPDATE t SET n = 1")
-					apply(t, second, "ROLLBACK")
-					for _, sql := range ddl {
-						_, err := second.Exec(t.Context(), sql, mode)
-						require.NoError(t, err, sql)
-					}
-					_, err := first.Exec(t.Context(), next, mode)
-					requireError(t, err, "40001", "schema has been updated by another transaction (OC001)")
-					if next != "COMMIT" {
-						require.Equal(t, byte('E'), first.PgConn().TxStatus())
-						apply(t, first, "ROLLBACK")
-					}
-					var sum int
-					require.NoError(t, first.QueryRow(t.Context(), "SELECT sum(n) FROM t", mode).Scan(&sum))
-					require.Zero(t, sum)
-				})
-			}
-		}
-	}
-}
-
-func TestDDLThatFailsInATransactionEndsIt(t *testing.T) {
-	for _, mode := range modes {
-		conn := connect(t, start(t))
-		apply(t, conn, "BEGIN")
-		_, err := conn.Exec(t.Context(), "CREATE TABLE t (c money)", mode)
-		requireError(t, err, "0A000", "datatype money not supported")
-		require.Equal(t, byte('E'), conn.PgConn().TxStatus())
-		apply(t, conn, "ROLLBACK", "CREATE TABLE t (id int)")
-	}
 }
