@@ -47,7 +47,7 @@ func TestRefusedTokens(t *testing.T) {
 		user   string
 		change func(*request)
 		code   string
-		hint   string // all of it, or its beginning if it ends in a space
+		hint   string // the whole hint, or its beginning if it ends in a space
 		reason string
 	}{
 		"admin with DbConnect": {"admin", action("DbConnect"), "08006",

@@ -21,12 +21,12 @@ func TestCertificates(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, []string{domain}, conn.ConnectionState().PeerCertificates[0].DNSNames)
 	}
-	// A name that is no cluster's gets what the real server has: its own.
+	// An unknown name gets the default Region's certificate.
 	_, err := dialTLS(t, c, func(cfg *tls.Config) { cfg.ServerName = "vpce-1.dsql-fnh4.us-east-1.vpce.amazonaws.com" })
 	var mismatch x509.HostnameError
 	require.ErrorAs(t, err, &mismatch)
 	require.Equal(t, []string{"*.dsql.us-east-1.on.aws"}, mismatch.Certificate.DNSNames)
-	// Nobody else is trusted, and nobody trusts it unasked.
+	// Clients must trust the authority explicitly.
 	_, err = dialTLS(t, c, func(cfg *tls.Config) { cfg.RootCAs = x509.NewCertPool() })
 	require.ErrorAs(t, err, &x509.UnknownAuthorityError{})
 }

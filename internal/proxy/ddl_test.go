@@ -19,7 +19,7 @@ func TestSchemaConflictOncePerSession(t *testing.T) {
 		"in a string":          {"SELECT 1; CREATE TABLE in_string (id int)"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, _ = other.Exec(t.Context(), "SELECT 1") // knows the schema
+			_, _ = other.Exec(t.Context(), "SELECT 1") // sees the schema
 			apply(t, one, ddl...)
 			apply(t, one, "SELECT FROM t")
 			_, err := other.Exec(t.Context(), "SELECT 1")
@@ -60,7 +60,7 @@ func TestSchemaConflictOncePerSession(t *testing.T) {
 	})
 }
 
-// DDL goes through whatever is open, and what is open meets it.
+// DDL does not wait for open transactions; these fail with a schema conflict.
 func TestDDLAbortsOpenTransactions(t *testing.T) {
 	for _, mode := range modes {
 		for _, ddl := range [][]string{

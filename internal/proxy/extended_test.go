@@ -40,7 +40,7 @@ func TestCommitAfterAnErrorInAPipelineIsNotExecuted(t *testing.T) {
 	var told *pgconn.PgError
 	require.ErrorAs(t, pipeline.Close(), &told)
 	require.Equal(t, "22012", told.Code)
-	require.Equal(t, byte('E'), conn.Conn().PgConn().TxStatus(), "it is still to be rolled back")
+	require.Equal(t, byte('E'), conn.Conn().PgConn().TxStatus(), "ROLLBACK is still required")
 	_, err = conn.Exec(t.Context(), "ROLLBACK")
 	require.NoError(t, err)
 

@@ -101,7 +101,7 @@ func TestCutAtCommit(t *testing.T) {
 				var told *pgconn.PgError
 				require.False(t, errors.As(err, &told), "no answer: %v", err)
 				conn.Release()
-				require.Equal(t, tt.rows, countRows(t, pool), "only the next one is cut")
+				require.Equal(t, tt.rows, countRows(t, pool), "only the next COMMIT is cut")
 			})
 		}
 	}
@@ -153,7 +153,7 @@ func TestPauseBlocksUntilResume(t *testing.T) {
 	require.NoError(t, err)
 	defer conn.Release()
 	c.Faults.Pause()
-	c.Faults.Pause() // twice is once
+	c.Faults.Pause() // has no effect
 	done := make(chan error, 2)
 	go func() {
 		_, err := conn.Exec(context.Background(), "SELECT 1")

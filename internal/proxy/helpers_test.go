@@ -286,7 +286,7 @@ func requireReason(t *testing.T, c *cluster, reason string) Refusal {
 	return refusal
 }
 
-// modes are the ways in which pgx sends a statement.
+// modes are query execution modes that send statements differently.
 var modes = []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol}
 
 func connect(t *testing.T, c *cluster, opts ...dsql.Option) *pgx.Conn {
@@ -297,7 +297,7 @@ func connect(t *testing.T, c *cluster, opts ...dsql.Option) *pgx.Conn {
 	return conn
 }
 
-// apply runs statements, each in a transaction of its own.
+// apply executes statements.
 func apply(t *testing.T, conn *pgx.Conn, statements ...string) {
 	t.Helper()
 	for _, sql := range statements {

@@ -92,8 +92,8 @@ func TestNotices(t *testing.T) {
 	require.Equal(t, []string{`table "nothing" does not exist, skipping`}, notices)
 }
 
-// BenchmarkQuery is a simple query through the cluster and straight to the engine's
-// unix socket, in turn, and the medians of both.
+// BenchmarkQuery alternates a query through the proxy with one on PostgreSQL's Unix socket and reports
+// the medians.
 func BenchmarkQuery(b *testing.B) {
 	c := start(b)
 	through, err := newPool(b, c).Acquire(b.Context())

@@ -22,7 +22,7 @@ func TestRouteBySNIOrOption(t *testing.T) {
 	tests := map[string]struct {
 		sni     string
 		options string
-		signed  string // the name that a token must be for
+		signed  string // the host that the token must be signed for
 		refusal string // or the refusal
 	}{
 		"endpoint":                      {c.Endpoint(), "", c.Endpoint(), ""},

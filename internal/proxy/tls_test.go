@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// sendRequest sends a request in clear and returns the one byte that answers it.
+// sendRequest sends a request in cleartext and returns the one-byte reply.
 func sendRequest(t *testing.T, conn net.Conn, code uint32) string {
 	t.Helper()
 	_, err := conn.Write(binary.BigEndian.AppendUint32([]byte{0, 0, 0, 8}, code))
@@ -105,8 +105,8 @@ func TestCleartextIsRefused(t *testing.T) {
 			conn := dialTCP(t, c.Address())
 			_, err := conn.Write([]byte(bytes))
 			require.NoError(t, err)
-			_ = conn.(*net.TCPConn).CloseWrite() // it may be cut already
-			_, err = io.Copy(io.Discard, conn)   // to its end, not to the deadline
+			_ = conn.(*net.TCPConn).CloseWrite() // may be closed already
+			_, err = io.Copy(io.Discard, conn)   // until EOF, not until the deadline
 			if err != nil {
 				require.ErrorContains(t, err, "reset by peer")
 			}

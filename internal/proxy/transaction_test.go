@@ -39,7 +39,7 @@ func TestSizeLimit(t *testing.T) {
 	var told *pgconn.PgError
 	require.ErrorAs(t, err, &told)
 	require.Equal(t, "54000 transaction size limit 10mb exceeded; Current transaction size 11mb > 10mb", told.Code+" "+told.Message+"; "+told.Detail)
-	require.Empty(t, told.Where, "the cluster's own functions are nobody's business")
+	require.Empty(t, told.Where, "the cluster's own functions are internal")
 }
 
 func TestRowLimitIsPerTransaction(t *testing.T) {

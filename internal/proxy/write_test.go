@@ -16,7 +16,7 @@ import (
 func TestSecondWriterFailsAtCommit(t *testing.T) {
 	for _, tt := range []struct {
 		name, first, second string
-		args                []any // of both
+		args                []any // of both statements
 		tag                 string
 	}{
 		{"update, update", "UPDATE t SET n = 1 WHERE id = $1", "UPDATE t SET n = n + 2 WHERE id = $1", []any{1}, "UPDATE 1"},
@@ -75,7 +75,7 @@ func TestNoConflict(t *testing.T) {
 	}
 }
 
-// A later writer, whose snapshot is of before the commit, loses too.
+// A later writer whose snapshot is older than the commit conflicts too.
 func TestRowChangedSinceTheSnapshotConflictsAtCommit(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode.String(), func(t *testing.T) {
@@ -93,7 +93,7 @@ func TestRowChangedSinceTheSnapshotConflictsAtCommit(t *testing.T) {
 	}
 }
 
-// What a loser has written besides, before and after, is undone with it.
+// Other writes of the losing transaction, before and after, are rolled back too.
 func TestConflictRollsBackAllWrites(t *testing.T) {
 	first, second := beginTwo(t)
 	apply(t, first, "UPDATE t SET n = 1 WHERE id = 1")
@@ -162,14 +162,14 @@ func TestBatchConflictsAtCommit(t *testing.T) {
 	}
 	var n int
 	require.NoError(t, results.QueryRow().Scan(&n))
-	require.Equal(t, 1, n, "what was lost is not seen, unlike at DSQL")
+	require.Equal(t, 1, n, "lost writes are not visible, unlike on DSQL")
 	require.NoError(t, results.Close())
 	_, err := second.Exec(t.Context(), "COMMIT")
 	require.True(t, dsql.IsConflict(err))
 	apply(t, first, "COMMIT")
 }
 
-// From BEGIN to COMMIT in one pipeline, with one Sync at its end.
+// BEGIN to COMMIT in one pipeline, with one Sync at the end.
 func TestPipelineConflictsAtCommit(t *testing.T) {
 	first, second := beginTwo(t)
 	apply(t, second, "ROLLBACK")
