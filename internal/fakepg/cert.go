@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Certificate creates a self-signed server certificate for names. It returns the root CAs that trust
-// it too.
+// Certificate creates a self-signed server certificate for names. It returns the root CAs that
+// trust it too.
 func Certificate(tb testing.TB, names ...string) (tls.Certificate, *x509.CertPool) {
 	tb.Helper()
 	return certificate(tb, time.Now().Add(time.Hour), names)

@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Rows is a table of counters in which the first committer wins: a COMMIT fails with OC000 if another
-// transaction has changed a row that it writes since its BEGIN. Use its Answer with [SQL].
+// Rows is a table of counters in which the first committer wins: a COMMIT fails with OC000 if
+// another transaction has changed a row that it writes since its BEGIN. Use its Answer with [SQL].
 //
 // It supports "select n from t where id = 1", "update t set n = 2 where id = 1" and "update t set
 // n = n + 2 where id = 1", with numbers or $1, $2. An update requires a transaction.

@@ -1,5 +1,5 @@
-// Package fakepg is a scripted PostgreSQL server for tests: it records how each client connects, and
-// refuses, hangs or cuts connections where the test says so. It is for behavior that a real
+// Package fakepg is a scripted PostgreSQL server for tests: it records how each client connects,
+// and refuses, hangs or cuts connections where the test says so. It is for behavior that a real
 // PostgreSQL cannot show.
 package fakepg
 

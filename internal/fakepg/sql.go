@@ -303,8 +303,8 @@ func tag(word string, rows int) string {
 
 const bigint = 20 // its OID
 
-// columns returns the number of columns of a statement's result: as many as a select names, one with
-// returning.
+// columns returns the number of columns of a statement's result: as many as a select names, one
+// with returning.
 func columns(sql string) int {
 	if list, ok := strings.CutPrefix(sql, "select "); ok {
 		list, _, _ = strings.Cut(list, " from ")

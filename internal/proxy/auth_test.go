@@ -73,7 +73,7 @@ func TestRefusedTokens(t *testing.T) {
 		"a parameter more":       {"admin", func(r *request) { r.query.Set("DBUser", "admin") }, "08006", "", `token: query: "DBUser" is not`},
 		"no such role":           {"nobody", nil, "28000", "", `role: "nobody" does not exist; use dsqltest.WithRole`},
 		"a role of elsewhere":    {"onlythere", nil, "28000", "", `role: "onlythere" does not exist; use dsqltest.WithRole`},
-		"the engine's superuser": {"postgres", nil, "28000", "", `role: "postgres" does not exist; use dsqltest.WithRole`},
+		"PostgreSQL's superuser": {"postgres", nil, "28000", "", `role: "postgres" does not exist; use dsqltest.WithRole`},
 		"admin in upper case":    {"Admin", nil, "28000", "", `role: "Admin" does not exist; use dsqltest.WithRole`},
 	}
 	for name, test := range tests {

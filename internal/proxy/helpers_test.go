@@ -314,8 +314,8 @@ func requireError(t *testing.T, err error, code, message string) {
 	require.Equal(t, message, told.Message)
 }
 
-// beginTwo begins a transaction on each of two connections to a cluster that has a parent and a child
-// table.
+// beginTwo begins a transaction on each of two connections to a cluster that has a parent and a
+// child table.
 func beginTwo(t *testing.T) (first, second *pgx.Conn) {
 	t.Helper()
 	c := start(t)

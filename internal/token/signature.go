@@ -50,8 +50,8 @@ func mac(key []byte, text string) []byte {
 	return h.Sum(nil)
 }
 
-// escape percent-encodes all but SigV4's unreserved characters, unlike url.QueryEscape, which encodes
-// a space as +.
+// escape percent-encodes all but SigV4's unreserved characters, unlike url.QueryEscape, which
+// encodes a space as +.
 func escape(s string) string {
 	const upperHex = "0123456789ABCDEF"
 	var b strings.Builder

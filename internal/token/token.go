@@ -1,6 +1,6 @@
 // Package token parses and verifies the tokens that clients authenticate to DSQL with. A token is a
-// presigned SigV4 request, GET https://HOST/?Action=…, without its scheme. The signature is computed
-// here with crypto/hmac alone, so that clients are verified by an independent signer.
+// presigned SigV4 request, GET https://HOST/?Action=…, without its scheme. The signature is
+// computed here with crypto/hmac alone, so that clients are verified by an independent signer.
 package token
 
 import (

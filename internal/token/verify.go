@@ -109,7 +109,8 @@ func (t *Token) lifetime() (start, end time.Time, err error) {
 	return start, start.Add(time.Duration(seconds) * time.Second), nil
 }
 
-// verifySigner verifies keys and signature. Its errors show no key: the token's may be a real AWS key.
+// verifySigner verifies keys and signature. Its errors show no key: the token's may be a real AWS
+// key.
 func (t *Token) verifySigner(want Expected) error {
 	if t.accessKeyID != want.AccessKeyID {
 		return fail(AccessKey, "signed with credentials other than the cluster's")
