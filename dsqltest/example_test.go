@@ -62,8 +62,8 @@ func ExampleCluster_LastRefusal() {
 	refusal, _ := c.LastRefusal()
 	fmt.Println(refusal.Reason)
 	// Output:
-	// 28000 unable to accept connection, access denied role: "app" does not exist; use
-	// dsqltest.WithRole, or CREATE ROLE … WITH LOGIN and AWS IAM GRANT
+	// 28000 unable to accept connection, access denied
+	// role: "app" does not exist; use dsqltest.WithRole, or CREATE ROLE … WITH LOGIN and AWS IAM GRANT
 }
 
 func ExampleWithRole() {
