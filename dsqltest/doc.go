@@ -47,8 +47,8 @@
 // # Known differences
 //
 //   - The second session to write a row loses, even if the first then rolls back. A transaction
-//     does not see its own writes to rows that it has lost. Where the reply to a statement cannot be
-//     synthesized, as with RETURNING, the statement fails instead of COMMIT.
+//     does not see its own writes to rows that it has lost. Where the reply to a statement cannot
+//     be synthesized, as with RETURNING, the statement fails instead of COMMIT.
 //   - A row that was only locked, with FOR UPDATE, is free once its transaction has ended.
 //   - Indexes are built synchronously. Keys may be as long as PostgreSQL's.
 //   - A client's message over 10 MiB is refused with 08P01, as documented; a real cluster was seen
@@ -56,8 +56,8 @@
 //   - Unverified, for lack of records from a real cluster: the SQLSTATE 08006 of a missing or
 //     unknown SNI and of "waking up cluster"; the replies to a client without TLS, with another
 //     database or with an unknown role; the FATAL for a startup parameter; the end of the hint
-//     "Signature expired: "; no hint for a wrong region, host, service or signature; five minutes of
-//     allowed clock skew; cancel requests, which work here.
+//     "Signature expired: "; no hint for a wrong region, host, service or signature; five minutes
+//     of allowed clock skew; cancel requests, which work here.
 //
 // docs/testing.md lists all known differences.
 package dsqltest

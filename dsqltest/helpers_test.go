@@ -33,7 +33,7 @@ func newPool(tb testing.TB, c *Cluster, opts ...dsql.Option) *pgxpool.Pool {
 	return pool
 }
 
-// modes are the ways in which pgx sends a statement.
+// modes are query execution modes that send statements differently.
 var modes = []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol}
 
 func connect(t *testing.T, c *Cluster, opts ...dsql.Option) *pgx.Conn {
@@ -44,7 +44,7 @@ func connect(t *testing.T, c *Cluster, opts ...dsql.Option) *pgx.Conn {
 	return conn
 }
 
-// apply runs statements, each in a transaction of its own.
+// apply executes statements.
 func apply(t *testing.T, conn *pgx.Conn, statements ...string) {
 	t.Helper()
 	for _, sql := range statements {

@@ -30,7 +30,7 @@ func TestConnectionLimit(t *testing.T) {
 	require.NoError(t, open[1].Close(t.Context()))
 }
 
-func TestConnectRate(t *testing.T) {
+func TestConnectQuota(t *testing.T) {
 	c := Start(t, WithConnectQuota(0.001, 3))
 	connect := func() error {
 		conn, err := dsql.Connect(t.Context(), c.Endpoint(), "", c.Options()...)
@@ -45,9 +45,9 @@ func TestConnectRate(t *testing.T) {
 	requireError(t, connect(), "53400", "Unable to accept connection, rate exceeded.")
 }
 
-// A cold start of 3,000 connections, 400 at once, stays within DSQL's own quota,
-// because pools of this library wait for their turn.
-func TestColdStartOf3000ConnectionsMeetsNoLimit(t *testing.T) {
+// A cold start of 3,000 connections, 400 at once, stays within DSQL's quota because package dsql
+// limits the rate.
+func TestColdStartStaysWithinTheQuota(t *testing.T) {
 	t.Parallel()
 	c := Start(t, WithConnectQuota(100, 1000))
 	cfg := dsql.Config{Endpoint: c.Endpoint()}

@@ -47,8 +47,8 @@ func serverAccount() (account, error) {
 	return account{}, errors.New("dsqltest: PostgreSQL refuses to run as root, and there is no user postgres or nobody to run it as: create one of them")
 }
 
-// command prepares a program that runs as the account, in a session of its own so that Ctrl-C in the
-// terminal does not reach it.
+// command prepares a program that runs as the account, in a session of its own so that Ctrl-C in
+// the terminal does not reach it.
 func (a account) command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = "/" // the account may not be able to enter the current directory
@@ -64,8 +64,8 @@ func (a account) shell(ctx context.Context, script string, args ...string) *exec
 	return a.command(ctx, "/bin/sh", append([]string{"-c", script, "dsqltest"}, args...)...)
 }
 
-// serverEnv removes variables that change the behavior of PostgreSQL's programs, and makes sure that
-// the scripts find cp and rm.
+// serverEnv removes variables that change the behavior of PostgreSQL's programs, and makes sure
+// that the scripts find cp and rm.
 func serverEnv(environ []string) []string {
 	env := []string{"LC_ALL=C", "TZ=UTC", "PATH=/usr/bin:/bin:" + os.Getenv("PATH")}
 	for _, v := range environ {

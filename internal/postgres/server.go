@@ -70,8 +70,8 @@ func (s *Server) Dial(ctx context.Context) (net.Conn, error) {
 	return conn, nil
 }
 
-// CreateDatabase creates a database that is owned by the role admin and open to every role. It fails
-// if the name is taken.
+// CreateDatabase creates a database that is owned by the role admin and open to every role. It
+// fails if the name is taken.
 func (s *Server) CreateDatabase(ctx context.Context, name string) error {
 	sql := "CREATE DATABASE " + quote(name) + " OWNER admin TEMPLATE template1"
 	if s.major >= 15 {

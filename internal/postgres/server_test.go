@@ -21,8 +21,8 @@ import (
 	"github.com/go-dsql/dsql/internal/testenv"
 )
 
-// The test binary runs itself as a program that starts an engine and then ends
-// in the way that this variable names.
+// The test binary runs itself as a program that starts a server and then ends in the way that this
+// variable names.
 const ending = "DSQL_POSTGRES_TEST_ENDING"
 
 func TestMain(m *testing.M) {
@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// child starts this binary anew. It returns the data directory of its engine.
+// child starts this binary again. It returns the data directory of its server, or its error.
 func child(t *testing.T, how string, env ...string) (*exec.Cmd, string, error) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
@@ -214,7 +214,7 @@ func TestCacheOfSomebodyElseIsRefused(t *testing.T) {
 	require.Error(t, err, "no link is followed")
 }
 
-func TestNothingAmbientChangesTheEngine(t *testing.T) {
+func TestNothingAmbientChangesTheServer(t *testing.T) {
 	_, dir, err := child(t, "return",
 		"PGHOST=nowhere.invalid", "PGPORT=abc", "PGUSER=eve", "PGPASSWORD=x", "PGDATABASE=other", "PGSSLMODE=bogus",
 		"PGOPTIONS=-c search_path=evil", "PGDATA=/nope", "PGTZ=Europe/Athens", "PGCONNECT_TIMEOUT=x", "PGTARGETSESSIONATTRS=standby",

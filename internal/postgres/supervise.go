@@ -77,8 +77,8 @@ func supervise(ctx context.Context, acc account, in installation, template strin
 	return s, nil
 }
 
-// awaitReady returns when the server accepts connections, when the supervisor has exited because the
-// server has, or when the context is done.
+// awaitReady returns when the server accepts connections, when the supervisor has exited because
+// the server has, or when the context is done.
 func (s *Server) awaitReady(ctx context.Context, report *os.File) error {
 	var output []byte
 	buf := make([]byte, 4096)
@@ -99,8 +99,8 @@ func (s *Server) awaitReady(ctx context.Context, report *os.File) error {
 			return err
 		}
 		if s.dir != "" && s.ready() {
-			// In template1: its copies then have the catalog cache that the first session in a database
-			// creates.
+			// In template1: its copies then have the catalog cache that the first session in a
+			// database creates.
 			return s.Exec(ctx, "template1", "SELECT 1")
 		}
 	}

@@ -116,8 +116,8 @@ func cachePlaces(acc account) []string {
 	return append(places, filepath.Join("/var/tmp", own), filepath.Join("/tmp", own))
 }
 
-// openCache opens the directory, creates it if needed, and checks that only the account can write to
-// it: PostgreSQL runs with what it finds there.
+// openCache opens the directory, creates it if needed, and checks that only the account can write
+// to it: PostgreSQL runs with what it finds there.
 func openCache(ctx context.Context, acc account, dir string) (*os.File, error) {
 	cache, err := openDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -177,8 +177,8 @@ func lockFile(ctx context.Context, f *os.File) error {
 	}
 }
 
-// withLog adds a program's output to the error that it ended with. A program that was killed because
-// the context is done reports "killed": the context's error is the cause.
+// withLog adds a program's output to the error that it ended with. A program that was killed
+// because the context is done reports "killed": the context's error is the cause.
 func withLog(ctx context.Context, err error, log string) error {
 	if ctx.Err() != nil {
 		err = ctx.Err()

@@ -14,7 +14,7 @@ func Locate(context.Context) (string, error) {
 	return "", err
 }
 
-// start fails: the supervisor is made of Unix processes.
+// start fails: the supervisor needs Unix processes.
 func start(context.Context) (*Server, error) {
 	return nil, fmt.Errorf("dsqltest: runs PostgreSQL on Linux and macOS only, not on %s: use a container or WSL", runtime.GOOS)
 }

@@ -175,7 +175,7 @@ func hint(check token.Check, presigned *token.Token, user string, now time.Time)
 		return fmt.Sprintf("Wrong user to action mapping. user: %s, action: %s", user, presigned.Action())
 	case token.Expired:
 		return fmt.Sprintf("Signature expired: %s is now earlier than %s",
-			presigned.End().Format(token.TimeFormat), now.UTC().Format(token.TimeFormat))
+			presigned.Expiration().Format(token.TimeFormat), now.UTC().Format(token.TimeFormat))
 	}
 	return ""
 }

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"strings"
 	"testing"
@@ -13,7 +14,7 @@ import (
 	"github.com/go-dsql/dsql"
 )
 
-func TestTokensOfBothFormsAreTaken(t *testing.T) {
+func TestBothFormsOfATokenAreAccepted(t *testing.T) {
 	c := start(t, withRole("app"))
 	for _, user := range []string{"admin", "app"} {
 		slash := signToken(t, c, user)
@@ -46,7 +47,7 @@ func TestRefusedTokens(t *testing.T) {
 		user   string
 		change func(*request)
 		code   string
-		hint   string // all of it, or its beginning if it ends in a space
+		hint   string // the whole hint, or its beginning if it ends in a space
 		reason string
 	}{
 		"admin with DbConnect": {"admin", action("DbConnect"), "08006",
@@ -54,7 +55,7 @@ func TestRefusedTokens(t *testing.T) {
 		"a role with DbConnectAdmin": {"app", action("DbConnectAdmin"), "08006",
 			"Wrong user to action mapping. user: app, action: DbConnectAdmin", `token: action: signed for "DbConnectAdmin", the role needs "DbConnect"`},
 		"expired": {"admin", func(r *request) { r.at = r.at.Add(-16 * time.Minute) }, "08006",
-			"Signature expired: ", "token: expired: ended at "},
+			"Signature expired: ", "token: expired: expired at "},
 		"not yet valid": {"admin", func(r *request) { r.at = r.at.Add(6 * time.Minute) }, "08006",
 			"", "token: not yet valid: signed at "},
 		"no action":         {"admin", func(r *request) { r.query.Del("Action") }, "08006", "", "token: shape: no parameter Action"},
@@ -68,11 +69,11 @@ func TestRefusedTokens(t *testing.T) {
 		"host with a port":       {"admin", host(c.Endpoint() + ":5432"), "08006", "", `token: host: signed for "` + c.Endpoint() + `:5432"`},
 		"other cluster's keys":   {"admin", func(r *request) { r.creds = other.cfg.Credentials() }, "08006", "", "token: access key: "},
 		"wrong secret key":       {"admin", func(r *request) { r.creds.SecretAccessKey += "x" }, "08006", "", "token: signature: "},
-		"a session token":        {"admin", func(r *request) { r.creds.SessionToken = "SECRET" }, "08006", "", "token: session token: there is one"},
+		"a session token":        {"admin", func(r *request) { r.creds.SessionToken = "SECRET" }, "08006", "", "token: session token: present"},
 		"a parameter more":       {"admin", func(r *request) { r.query.Set("DBUser", "admin") }, "08006", "", `token: query: "DBUser" is not`},
 		"no such role":           {"nobody", nil, "28000", "", `role: "nobody" does not exist; use dsqltest.WithRole`},
 		"a role of elsewhere":    {"onlythere", nil, "28000", "", `role: "onlythere" does not exist; use dsqltest.WithRole`},
-		"the engine's superuser": {"postgres", nil, "28000", "", `role: "postgres" does not exist; use dsqltest.WithRole`},
+		"PostgreSQL's superuser": {"postgres", nil, "28000", "", `role: "postgres" does not exist; use dsqltest.WithRole`},
 		"admin in upper case":    {"Admin", nil, "28000", "", `role: "Admin" does not exist; use dsqltest.WithRole`},
 	}
 	for name, test := range tests {
@@ -97,14 +98,14 @@ func TestRefusedTokens(t *testing.T) {
 	require.False(t, refused)
 }
 
-func TestTheLibraryTellsARefusal(t *testing.T) {
+func TestIsAccessDeniedMatchesARefusal(t *testing.T) {
 	c := start(t)
 	_, err := dsql.Connect(t.Context(), c.Endpoint(), "", append(c.Options(), dsql.WithUser("app"))...)
 	require.True(t, dsql.IsAccessDenied(err), err)
 	requireReason(t, c, `role: "app" does not exist`)
 }
 
-func TestAPasswordThatIsNoTokenIsRefusedAndNotShown(t *testing.T) {
+func TestPasswordIsRefusedAndNotShown(t *testing.T) {
 	c := start(t)
 	_, err := login(t, pgConfig(t, c, "admin", "s3cr3t?s3cr3t=s3cr3t"))
 	requireRefusal(t, err, "08006", "unable to accept connection, access denied")
@@ -112,14 +113,14 @@ func TestAPasswordThatIsNoTokenIsRefusedAndNotShown(t *testing.T) {
 	require.NotContains(t, refusal.Reason, "s3cr3t")
 }
 
-func TestOneClustersTokenIsRefusedByAnother(t *testing.T) {
+func TestTokenOfAnotherClusterIsRefused(t *testing.T) {
 	a, b := start(t), start(t)
 	_, err := login(t, pgConfig(t, b, "admin", signToken(t, a, "admin")))
 	requireRefusal(t, err, "08006", "unable to accept connection, access denied")
 	requireReason(t, b, "token: host: ")
 }
 
-func TestThereIsOneDatabase(t *testing.T) {
+func TestOtherDatabasesAreRefused(t *testing.T) {
 	c := start(t)
 	for _, name := range []string{"app", "Postgres", "template1", c.cfg.Database} {
 		cfg := pgConfig(t, c, "admin", signToken(t, c, "admin"))
@@ -165,14 +166,14 @@ func TestMalformedPasswordMessages(t *testing.T) {
 	}
 }
 
-func TestALongTokenIsRead(t *testing.T) {
+func TestLongPassword(t *testing.T) {
 	c := start(t)
 	_, err := login(t, pgConfig(t, c, "admin", strings.Repeat("x", 200_000)))
 	requireRefusal(t, err, "08006", "unable to accept connection, access denied")
 	requireReason(t, c, "token: shape: 200000 bytes without the ?")
 }
 
-func TestAClientThatLeavesIsNoRefusal(t *testing.T) {
+func TestDisconnectIsNotARefusal(t *testing.T) {
 	c := start(t)
 	w := dialWire(t, c)
 	w.startup("user", "admin", "database", "postgres")
@@ -184,11 +185,31 @@ func TestAClientThatLeavesIsNoRefusal(t *testing.T) {
 	require.False(t, refused)
 }
 
-func TestReadPasswordLeavesWhatFollows(t *testing.T) {
+func TestReadPasswordReadsNoMore(t *testing.T) {
 	r := bytes.NewReader([]byte("p\x00\x00\x00\x07ab\x00rest"))
 	password, refusal, err := readPassword(r)
 	require.NoError(t, err)
 	require.Nil(t, refusal)
 	require.Equal(t, "ab", password)
 	require.Equal(t, 4, r.Len())
+}
+
+func TestConnectAsACustomRole(t *testing.T) {
+	c := start(t, withRole("app"))
+	conn, err := dsql.Connect(t.Context(), c.Endpoint(), "", append(c.Options(), dsql.WithUser("app"))...)
+	require.NoError(t, err)
+	defer conn.Close(context.Background())
+	var user string
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT current_user").Scan(&user))
+	require.Equal(t, "app", user)
+}
+
+func TestTokenIsForTheSNIHostname(t *testing.T) {
+	c := start(t)
+	w := dialWire(t, c, func(cfg *tls.Config) { cfg.ServerName = c.cfg.ID + ".dsql-fnh4.us-east-1.on.aws" })
+	w.startup("user", "admin", "database", "postgres")
+	w.requirePasswordRequest()
+	w.password(signToken(t, c, "admin"))
+	w.requireFatal("08006", "unable to accept connection, access denied")
+	requireReason(t, c, `token: host: signed for "`+c.Endpoint()+`", the cluster was reached as "`+c.cfg.ID+".dsql-fnh4.us-east-1.on.aws")
 }

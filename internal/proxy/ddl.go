@@ -9,7 +9,7 @@ import (
 // ddlAttempts bounds how often DDL that others block is tried.
 const ddlAttempts = 10
 
-// execDDL executes DDL. On DSQL it waits for nobody, and open transactions fail with a schema
+// execDDL executes DDL. On DSQL it never waits, and open transactions fail with a schema
 // conflict when they go on: so where PostgreSQL would wait, the idle transactions of other sessions
 // are rolled back.
 func (s *session) execDDL(st *dialect.Statement, send func()) bool {

@@ -8,47 +8,13 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/occ"
 )
 
-// commitWays end a transaction in each protocol.
-var commitWays = map[string]func(context.Context, *pgx.Conn) error{
-	"simple": func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, "/* end */ COMMIT ;")
-		return err
-	},
-	"extended": func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.PgConn().ExecParams(ctx, "COMMIT", nil, nil, nil, nil).Close()
-		return err
-	},
-	"prepared": func(ctx context.Context, conn *pgx.Conn) error {
-		if _, err := conn.Prepare(ctx, "end", "END TRANSACTION"); err != nil {
-			return err
-		}
-		_, err := conn.Exec(ctx, "end")
-		return err
-	},
-}
-
-func withTable(t *testing.T, c *cluster, conns int32) *pgxpool.Pool {
-	t.Helper()
-	pool := newPool(t, c, dsql.WithPoolConfig(func(p *pgxpool.Config) error { p.MaxConns = conns; return nil }))
-	_, err := pool.Exec(t.Context(), "CREATE TABLE t (id int PRIMARY KEY, n int)")
-	require.NoError(t, err)
-	return pool
-}
-
-func count(t *testing.T, pool *pgxpool.Pool) (n int) {
-	t.Helper()
-	require.NoError(t, pool.QueryRow(t.Context(), "SELECT count(*) FROM t").Scan(&n))
-	return n
-}
-
-func TestConflictNextIsMetAtCommitAndUndoesTheTransaction(t *testing.T) {
+func TestConflictNextRollsBackAtCommit(t *testing.T) {
 	for name, commit := range commitWays {
 		for words, next := range map[string]func(*Faults, int){
 			"change conflicts with another transaction (OC000)":      (*Faults).ConflictNext,
@@ -56,7 +22,7 @@ func TestConflictNextIsMetAtCommitAndUndoesTheTransaction(t *testing.T) {
 		} {
 			t.Run(name+" "+words[len(words)-7:], func(t *testing.T) {
 				c := start(t)
-				pool := withTable(t, c, 1)
+				pool := newTable(t, c, 1)
 				next(&c.Faults, 1)
 				conn, err := pool.Acquire(t.Context())
 				require.NoError(t, err)
@@ -78,16 +44,16 @@ func TestConflictNextIsMetAtCommitAndUndoesTheTransaction(t *testing.T) {
 					require.Equal(t, byte('I'), conn.Conn().PgConn().TxStatus(), "the session is usable")
 				}
 				conn.Release()
-				require.Equal(t, 1, count(t, pool))
+				require.Equal(t, 1, countRows(t, pool))
 				require.Equal(t, Stats{Connects: 1, Begins: 2, Commits: 1, Conflicts: 1, Retries: 1}, c.Stats())
 			})
 		}
 	}
 }
 
-func TestRunTxSeesConflictsThrough(t *testing.T) {
+func TestRunTxRetriesInjectedConflicts(t *testing.T) {
 	c := start(t)
-	pool := withTable(t, c, 1)
+	pool := newTable(t, c, 1)
 	c.Faults.ConflictNext(3)
 	attempts := 0
 	require.NoError(t, occ.RunTx(t.Context(), pool, func(tx pgx.Tx) error {
@@ -96,13 +62,13 @@ func TestRunTxSeesConflictsThrough(t *testing.T) {
 		return err
 	}))
 	require.Equal(t, 4, attempts)
-	require.Equal(t, 1, count(t, pool))
+	require.Equal(t, 1, countRows(t, pool))
 	require.Equal(t, 3, c.Stats().Retries)
 }
 
 func TestFailedTransactionDoesNotUseUpAConflict(t *testing.T) {
 	c := start(t)
-	pool := withTable(t, c, 1)
+	pool := newTable(t, c, 1)
 	c.Faults.ConflictNext(1)
 	tx, err := pool.Begin(t.Context())
 	require.NoError(t, err)
@@ -116,26 +82,6 @@ func TestFailedTransactionDoesNotUseUpAConflict(t *testing.T) {
 	require.True(t, occ.IsConflict(tx.Commit(t.Context())))
 }
 
-func TestCommitThatFailsByItselfIsPassedOn(t *testing.T) {
-	for name, commit := range commitWays {
-		t.Run(name, func(t *testing.T) {
-			c := start(t)
-			pool := withTable(t, c, 1)
-			_, err := pool.Exec(t.Context(), "CREATE TABLE late (id int REFERENCES t DEFERRABLE INITIALLY DEFERRED)")
-			require.NoError(t, err)
-			conn, err := pool.Acquire(t.Context())
-			require.NoError(t, err)
-			defer conn.Release()
-			_, err = conn.Exec(t.Context(), "BEGIN; INSERT INTO late VALUES (1)")
-			require.NoError(t, err)
-			var told *pgconn.PgError
-			require.ErrorAs(t, commit(t.Context(), conn.Conn()), &told)
-			require.Equal(t, "23503", told.Code)
-			require.NoError(t, conn.Ping(t.Context()))
-		})
-	}
-}
-
 func TestCutAtCommit(t *testing.T) {
 	for name, commit := range commitWays {
 		for _, tt := range []struct {
@@ -145,7 +91,7 @@ func TestCutAtCommit(t *testing.T) {
 		}{{"before", BeforeApplied, 0}, {"after", AfterApplied, 1}} {
 			t.Run(name+" "+tt.name, func(t *testing.T) {
 				c := start(t)
-				pool := withTable(t, c, 1)
+				pool := newTable(t, c, 1)
 				conn, err := pool.Acquire(t.Context())
 				require.NoError(t, err)
 				_, err = conn.Exec(t.Context(), "BEGIN; INSERT INTO t VALUES (1, 0)")
@@ -156,56 +102,9 @@ func TestCutAtCommit(t *testing.T) {
 				var told *pgconn.PgError
 				require.False(t, errors.As(err, &told), "no answer: %v", err)
 				conn.Release()
-				require.Equal(t, tt.rows, count(t, pool), "only the next one is cut")
+				require.Equal(t, tt.rows, countRows(t, pool), "only the next COMMIT is cut")
 			})
 		}
-	}
-}
-
-func TestCutConnections(t *testing.T) {
-	c := start(t)
-	pool := newPool(t, c)
-	conn, err := pool.Acquire(t.Context())
-	require.NoError(t, err)
-	c.CutSessions()
-	_, err = conn.Exec(t.Context(), "SELECT 1")
-	require.Error(t, err)
-	conn.Release()
-	require.NoError(t, pool.Ping(t.Context()))
-}
-
-func TestExpireSessionsSparesTransactions(t *testing.T) {
-	ways := map[string]func(context.Context, *pgx.Conn) error{
-		"rollback": func(ctx context.Context, conn *pgx.Conn) error {
-			_, err := conn.Exec(ctx, "ROLLBACK")
-			return err
-		},
-	}
-	for name, commit := range commitWays {
-		ways["commit, "+name] = commit
-	}
-	for name, finish := range ways {
-		t.Run(name, func(t *testing.T) {
-			c := start(t)
-			pool := withTable(t, c, 2)
-			idle, err := pool.Acquire(t.Context())
-			require.NoError(t, err)
-			defer idle.Release()
-			busy, err := pool.Acquire(t.Context())
-			require.NoError(t, err)
-			defer busy.Release()
-			_, err = busy.Exec(t.Context(), "BEGIN")
-			require.NoError(t, err)
-
-			c.ExpireSessions()
-			_, err = idle.Exec(t.Context(), "SELECT 1")
-			require.Error(t, err, "it ends at once")
-			_, err = busy.Exec(t.Context(), "INSERT INTO t VALUES (1, 0)")
-			require.NoError(t, err)
-			require.NoError(t, finish(t.Context(), busy.Conn()))
-			_, err = busy.Exec(t.Context(), "SELECT 1")
-			require.Error(t, err, "it ends with its transaction")
-		})
 	}
 }
 
@@ -248,14 +147,14 @@ func TestSetClockOffset(t *testing.T) {
 	require.NoError(t, newPool(t, c).Ping(t.Context()))
 }
 
-func TestPauseIsABlackHoleUntilResume(t *testing.T) {
+func TestPauseBlocksUntilResume(t *testing.T) {
 	c := start(t)
 	pool := newPool(t, c)
 	conn, err := pool.Acquire(t.Context())
 	require.NoError(t, err)
 	defer conn.Release()
 	c.Faults.Pause()
-	c.Faults.Pause() // twice is once
+	c.Faults.Pause() // has no effect
 	done := make(chan error, 2)
 	go func() {
 		_, err := conn.Exec(context.Background(), "SELECT 1")

@@ -38,18 +38,19 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// cluster is a proxy with a database of its own, as dsqltest makes them.
+// cluster is a proxy with its own database, as in dsqltest.
 type cluster struct {
 	*Proxy
 }
 
 const principal = "arn:aws:iam::123456789012:role/proxy"
 
-// withRegion and withRole are what a test may choose of a cluster.
+// option sets the region of a cluster or adds a role.
 type option struct{ region, role string }
 
 func withRegion(region string) option { return option{region: region} }
-func withRole(role string) option     { return option{role: role} }
+
+func withRole(role string) option { return option{role: role} }
 
 func start(tb testing.TB, opts ...option) *cluster {
 	tb.Helper()
@@ -113,7 +114,7 @@ type request struct {
 	at      time.Time
 }
 
-// signToken is rightly signed for role, then for what change makes of it.
+// signToken returns a valid token for role, signed after change has modified the request.
 func signToken(t *testing.T, c *cluster, role string, change ...func(*request)) string {
 	t.Helper()
 	r := request{
@@ -141,7 +142,7 @@ func roots(c *cluster) *x509.CertPool {
 	return pool
 }
 
-// pgConfig is for a client that does not come from this module.
+// pgConfig configures a client that does not use package dsql.
 func pgConfig(t *testing.T, c *cluster, user, password string) *pgconn.Config {
 	t.Helper()
 	cfg, err := pgconn.ParseConfig("host=" + c.Endpoint() + " port=5432 dbname=postgres user=x password='' " +
@@ -154,7 +155,7 @@ func pgConfig(t *testing.T, c *cluster, user, password string) *pgconn.Config {
 	return cfg
 }
 
-// login opens a session, or returns the error.
+// login opens a session.
 func login(t *testing.T, cfg *pgconn.Config) (*pgconn.PgConn, error) {
 	t.Helper()
 	conn, err := pgconn.ConnectConfig(t.Context(), cfg)
@@ -164,7 +165,7 @@ func login(t *testing.T, cfg *pgconn.Config) (*pgconn.PgConn, error) {
 	return conn, err
 }
 
-// requireRefusal is for what the client was told.
+// requireRefusal checks the error that the client received.
 func requireRefusal(t *testing.T, err error, code, message string) *pgconn.PgError {
 	t.Helper()
 	var refusal *pgconn.PgError
@@ -175,7 +176,7 @@ func requireRefusal(t *testing.T, err error, code, message string) *pgconn.PgErr
 	return refusal
 }
 
-// dialTLS begins TLS at once, with the endpoint as SNI, unless changed.
+// dialTLS starts direct TLS, with the endpoint as SNI unless changed.
 func dialTLS(t *testing.T, c *cluster, change ...func(*tls.Config)) (*tls.Conn, error) {
 	t.Helper()
 	raw, err := c.dial(t.Context(), "", "")
@@ -190,7 +191,7 @@ func dialTLS(t *testing.T, c *cluster, change ...func(*tls.Config)) (*tls.Conn, 
 	return conn, conn.HandshakeContext(t.Context())
 }
 
-// wire is a client that speaks message by message.
+// wire is a client that sends and receives single messages.
 type wire struct {
 	t *testing.T
 	*tls.Conn
@@ -204,7 +205,7 @@ func dialWire(t *testing.T, c *cluster, change ...func(*tls.Config)) wire {
 	return wire{t, conn, pgproto3.NewFrontend(conn, conn)}
 }
 
-// packet is a startup message: its version, then names and values.
+// packet encodes a startup message: its version, then names and values.
 func packet(version uint32, fields ...string) []byte {
 	body := binary.BigEndian.AppendUint32(nil, version)
 	for _, field := range fields {
@@ -253,7 +254,7 @@ func (w wire) requireReady() {
 	}
 }
 
-// requireFatal is for the refusal, and that nothing comes after it.
+// requireFatal checks that the refusal is sent and the connection closed.
 func (w wire) requireFatal(code, message string) {
 	w.t.Helper()
 	answer, err := w.Receive()
@@ -276,7 +277,7 @@ func (w wire) requireClosed() {
 	require.False(w.t, errors.As(err, &timeout) && timeout.Timeout(), err)
 }
 
-// requireReason is for what the test's author is told.
+// requireReason checks the reason in LastRefusal.
 func requireReason(t *testing.T, c *cluster, reason string) Refusal {
 	t.Helper()
 	refusal, ok := c.LastRefusal()
@@ -285,7 +286,7 @@ func requireReason(t *testing.T, c *cluster, reason string) Refusal {
 	return refusal
 }
 
-// modes are the ways in which pgx sends a statement.
+// modes are query execution modes that send statements differently.
 var modes = []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol}
 
 func connect(t *testing.T, c *cluster, opts ...dsql.Option) *pgx.Conn {
@@ -296,7 +297,7 @@ func connect(t *testing.T, c *cluster, opts ...dsql.Option) *pgx.Conn {
 	return conn
 }
 
-// apply runs statements, each in a transaction of its own.
+// apply executes statements.
 func apply(t *testing.T, conn *pgx.Conn, statements ...string) {
 	t.Helper()
 	for _, sql := range statements {
@@ -311,4 +312,79 @@ func requireError(t *testing.T, err error, code, message string) {
 	require.ErrorAs(t, err, &told)
 	require.Equal(t, code, told.Code, told.Message)
 	require.Equal(t, message, told.Message)
+}
+
+// beginTwo begins a transaction on each of two connections to a cluster that has a parent and a
+// child table.
+func beginTwo(t *testing.T) (first, second *pgx.Conn) {
+	t.Helper()
+	c := start(t)
+	setup := connect(t, c)
+	apply(t, setup,
+		"CREATE TABLE t (id int PRIMARY KEY, n int)",
+		"CREATE TABLE child (id int PRIMARY KEY, t int REFERENCES t)",
+		"INSERT INTO t SELECT i, 0 FROM generate_series(1, 5) i")
+	first, second = connect(t, c), connect(t, c)
+	apply(t, first, "BEGIN", "SELECT FROM t")
+	apply(t, second, "BEGIN", "SELECT FROM t")
+	return first, second
+}
+
+// commitWays end a transaction in each protocol.
+var commitWays = map[string]func(context.Context, *pgx.Conn) error{
+	"simple": func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, "/* end */ COMMIT ;")
+		return err
+	},
+	"extended": func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.PgConn().ExecParams(ctx, "COMMIT", nil, nil, nil, nil).Close()
+		return err
+	},
+	"prepared": func(ctx context.Context, conn *pgx.Conn) error {
+		if _, err := conn.Prepare(ctx, "end", "END TRANSACTION"); err != nil {
+			return err
+		}
+		_, err := conn.Exec(ctx, "end")
+		return err
+	},
+}
+
+func newTable(t *testing.T, c *cluster, conns int32) *pgxpool.Pool {
+	t.Helper()
+	pool := newPool(t, c, dsql.WithPoolConfig(func(p *pgxpool.Config) error { p.MaxConns = conns; return nil }))
+	_, err := pool.Exec(t.Context(), "CREATE TABLE t (id int PRIMARY KEY, n int)")
+	require.NoError(t, err)
+	return pool
+}
+
+func countRows(t *testing.T, pool *pgxpool.Pool) (n int) {
+	t.Helper()
+	require.NoError(t, pool.QueryRow(t.Context(), "SELECT count(*) FROM t").Scan(&n))
+	return n
+}
+
+// execSleep starts a long statement and returns when PostgreSQL executes it.
+func execSleep(t *testing.T, c *cluster, conn *pgconn.PgConn) <-chan error {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() {
+		_, err := conn.Exec(context.Background(), "SELECT pg_sleep(600)").ReadAll()
+		done <- err
+	}()
+	pool := newPool(t, c)
+	require.Eventually(t, func() bool {
+		var found bool
+		err := pool.QueryRow(t.Context(), "SELECT true FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'", conn.PID()).Scan(&found)
+		return err == nil && found
+	}, time.Minute, 5*time.Millisecond)
+	return done
+}
+
+func dialTCP(t *testing.T, address string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() })
+	require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
+	return conn
 }

@@ -4,7 +4,7 @@
 //
 // A connection passes through these types, in this order:
 //
-//   - listener accepts it, completes TLS and routes it to a [Proxy] (listener.go, tls.go, route.go);
+//   - listener accepts it, completes TLS and routes it to a Proxy (listener.go, tls.go, route.go);
 //   - Proxy authenticates it and opens a connection to PostgreSQL (connect.go, auth.go);
 //   - frontend reads the client's messages (frontend.go, extended.go);
 //   - session executes statements and tracks the transaction (exec.go, write.go, ddl.go);

@@ -17,7 +17,7 @@ import (
 type relay struct {
 	proxy  *Proxy
 	client *stream // read by frontend.readLoop; written under mu
-	server *stream // read by replyLoop; written by whoever holds session.busy
+	server *stream // read by replyLoop; written while session.busy is held
 
 	mu       sync.Mutex
 	idle     sync.Cond   // pending is empty, or closed
