@@ -2,8 +2,9 @@ package dsqltest
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
+
+	"github.com/go-dsql/dsql/internal/endpoint"
 )
 
 const (
@@ -35,16 +36,11 @@ func newConfig(opts []Option) (config, error) {
 	return cfg, nil
 }
 
-var regionShape = regexp.MustCompile(`^[a-z]{2,}(-[a-z]+)+-[0-9]+$`)
-
-// isRegion reports whether s has the shape of an AWS Region's name.
-func isRegion(s string) bool { return regionShape.MatchString(s) }
-
 // WithRegion sets the AWS Region of the cluster, which is part of its endpoint and of the tokens
 // that it accepts. The default is us-east-1.
 func WithRegion(region string) Option {
 	return func(cfg *config) error {
-		if !isRegion(region) {
+		if !endpoint.IsRegion(region) {
 			return fmt.Errorf("dsqltest: the region %q is not an AWS Region's name: use one such as us-east-1", region)
 		}
 		cfg.region = region
