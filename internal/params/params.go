@@ -1,3 +1,4 @@
+// Package params knows the session parameters that DSQL takes and the settings of a URL.
 package params
 
 import (
@@ -9,10 +10,11 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/go-dsql/dsql/internal/redact"
 )
 
-// Refused are session parameters that DSQL refuses with 0A000, and what to
-// do without them. Known from real clusters and from
+// Refused lists the session parameters that DSQL refuses with 0A000, and what to use instead. Known from real clusters and from
 // https://docs.aws.amazon.com/aurora-dsql/latest/userguide/accessing.html
 var Refused = map[string]string{
 	"role":                                "give each role a pool of its own with WithUser",
@@ -29,6 +31,7 @@ var Refused = map[string]string{
 	"work_mem":                            "DSQL divides its memory itself; leave it out",
 }
 
+// Check refuses session parameters with which no connection would open.
 func Check(params map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(params)) {
 		if err := CheckOne(name, params[name]); err != nil {
@@ -38,10 +41,11 @@ func Check(params map[string]string) error {
 	return nil
 }
 
+// CheckOne is Check for one parameter.
 func CheckOne(name, value string) error {
 	switch strings.ToLower(name) {
 	case "":
-		return errors.New("dsql: a runtime parameter has an empty name")
+		return errors.New("dsql: a runtime parameter must not have an empty name")
 	case "user":
 		return errors.New("dsql: the role is not a runtime parameter: use WithUser")
 	case "password":
@@ -54,7 +58,7 @@ func CheckOne(name, value string) error {
 		}
 	}
 	if strings.ContainsRune(name, 0) || strings.ContainsRune(value, 0) {
-		return fmt.Errorf("dsql: the runtime parameter %q has a NUL in it", name)
+		return fmt.Errorf("dsql: the runtime parameter %s must not contain a NUL byte", redact.Value(name))
 	}
 	return checkRefused(name)
 }
@@ -66,8 +70,8 @@ func checkRefused(name string) error {
 	return nil
 }
 
-// optionShape is one parameter in the startup options: -c name=, -cname= or
-// --name=, after white space that no backslash escapes.
+// optionShape matches one parameter in the startup options: -c name=, -cname= or --name=, after
+// white space that no backslash escapes.
 var optionShape = regexp.MustCompile(`(?:^\s*|[^\\]\s)(?:-c\s*|--)([\w.-]+)`)
 
 func checkOptions(options string) error {
@@ -79,8 +83,8 @@ func checkOptions(options string) error {
 	return nil
 }
 
-// AppendOption adds a parameter to the startup options, in which a backslash is
-// before each space and backslash of a value.
+// AppendOption adds a parameter to the startup options, which escape each space and backslash of a
+// value with a backslash.
 func AppendOption(options, name, value string) string {
 	if options != "" {
 		options += " "
@@ -90,8 +94,7 @@ func AppendOption(options, name, value string) string {
 
 var optionEscape = regexp.MustCompile(`[\\\s\v]`)
 
-// Settings are what Config.Settings may have: whether a value is one, and what is
-// wanted.
+// Settings holds what Config.Settings may have: whether a value is valid, and what it must be.
 var Settings = map[string]struct {
 	valid func(string) bool
 	want  string
@@ -108,14 +111,15 @@ var Settings = map[string]struct {
 	"pool_health_check_period":      {isDuration(1), "a Go duration over 0, such as 1m"},
 }
 
+// CheckSettings refuses settings that are unknown or have an invalid value.
 func CheckSettings(given map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		setting, ok := Settings[name]
 		if !ok {
-			return fmt.Errorf("dsql: Settings has no %q: it has %s", name, strings.Join(slices.Sorted(maps.Keys(Settings)), ", "))
+			return fmt.Errorf("dsql: Settings has no %s: it has %s", redact.Value(name), strings.Join(slices.Sorted(maps.Keys(Settings)), ", "))
 		}
 		if value := given[name]; !setting.valid(value) {
-			return fmt.Errorf("dsql: %s is %.40q: give %s", name, value, setting.want)
+			return fmt.Errorf("dsql: %s is %s and must be %s", name, redact.Value(value), setting.want)
 		}
 	}
 	return nil
@@ -139,6 +143,6 @@ func isDuration(least time.Duration) func(string) bool {
 	}
 }
 
-// ClusterOption is the startup option that names the cluster where TLS does not:
+// ClusterOption is the startup option that names the cluster where SNI does not:
 // https://docs.aws.amazon.com/aurora-dsql/latest/userguide/privatelink-managing-clusters.html
 const ClusterOption = "amzn-cluster-id"
