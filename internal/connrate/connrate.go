@@ -12,6 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"golang.org/x/time/rate"
+
+	"github.com/go-dsql/dsql/internal/explain"
 )
 
 // DSQL's quota of new connections for a whole cluster:
@@ -77,7 +79,7 @@ func (l *Guard) Place(ctx context.Context) (giveBack func(), err error) {
 }
 
 func (l *Guard) timedOut(err error) error {
-	return fmt.Errorf("dsql: no turn to connect came in time, WithConnectRate allows %v a second: %w", l.turns.Limit(), err)
+	return explain.Advise(explain.ConnectRate, fmt.Errorf("dsql: no turn to connect came in time, WithConnectRate allows %v a second: %w", l.turns.Limit(), err))
 }
 
 // ReleaseAfterConnect gives the place back when the connect with cc ends: pgx

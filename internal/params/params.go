@@ -15,18 +15,18 @@ import (
 // do without them. Known from real clusters and from
 // https://docs.aws.amazon.com/aurora-dsql/latest/userguide/accessing.html
 var Refused = map[string]string{
-	"role":                                "give each role a pool of its own with WithUser",
-	"statement_timeout":                   "give the context of each query a deadline",
-	"lock_timeout":                        "nothing waits for locks; give contexts a deadline",
-	"idle_in_transaction_session_timeout": "DSQL ends each transaction after 5 minutes by itself",
-	"idle_session_timeout":                "the pool closes idle connections: pool_max_conn_idle_time",
-	"default_transaction_isolation":       "every transaction is repeatable read; leave it out",
-	"default_transaction_read_only":       "begin with pgx.TxOptions{AccessMode: pgx.ReadOnly}",
-	"client_min_messages":                 "filter in OnNotice of the pgx configuration",
+	"role":                                "open a pool for each role, with WithUser",
+	"statement_timeout":                   "set a deadline on the context of each query",
+	"lock_timeout":                        "nothing waits for locks; set a deadline on the context",
+	"idle_in_transaction_session_timeout": "leave it out; DSQL ends each transaction after 5 minutes",
+	"idle_session_timeout":                "set pool_max_conn_idle_time",
+	"default_transaction_isolation":       "leave it out; every transaction is repeatable read",
+	"default_transaction_read_only":       "use pgx.TxOptions{AccessMode: pgx.ReadOnly}",
+	"client_min_messages":                 "filter notices in OnNotice of the pgx configuration",
 	"row_security":                        "leave it out",
-	"standard_conforming_strings":         "it is always on; leave it out",
+	"standard_conforming_strings":         "leave it out; it is always on",
 	"synchronize_seqscans":                "leave it out",
-	"work_mem":                            "DSQL divides its memory itself; leave it out",
+	"work_mem":                            "leave it out; DSQL manages memory itself",
 }
 
 func Check(params map[string]string) error {
