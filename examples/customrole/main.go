@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"os"
 	"slices"
 	"strings"
@@ -22,9 +21,8 @@ import (
 )
 
 func main() {
-	log.SetFlags(0)
 	if err := run(context.Background(), os.Stdout); err != nil {
-		log.Fatal(err)
+		cluster.Fatal(err)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"database/sql"
 	"fmt"
 	"io"
-	"log"
 	"os"
 
 	"gorm.io/driver/postgres"
@@ -30,9 +29,8 @@ type Book struct {
 func (Book) TableName() string { return "gorm_book" }
 
 func main() {
-	log.SetFlags(0)
 	if err := run(context.Background(), os.Stdout); err != nil {
-		log.Fatal(err)
+		cluster.Fatal(err)
 	}
 }
 

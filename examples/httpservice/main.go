@@ -6,7 +6,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -29,18 +28,17 @@ const (
 )
 
 func main() {
-	log.SetFlags(0)
 	address := flag.String("addr", "127.0.0.1:8080", "where to listen")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	listener, err := net.Listen("tcp", *address)
 	if err != nil {
-		log.Fatal(err)
+		cluster.Fatal(err)
 	}
 	fmt.Printf("listening on http://%s: POST /counters/{name}, GET /counters/{name}, /healthz, /readyz, /metrics\n", listener.Addr())
 	if err := run(ctx, listener); err != nil {
-		log.Fatal(err)
+		cluster.Fatal(err)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log"
 	"os"
 
 	"github.com/exaring/otelpgx"
@@ -23,9 +22,8 @@ import (
 )
 
 func main() {
-	log.SetFlags(0)
 	if err := run(context.Background(), os.Stdout); err != nil {
-		log.Fatal(err)
+		cluster.Fatal(err)
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
-	"log"
 	"os"
 
 	"github.com/jackc/pgx/v5"
@@ -25,9 +24,8 @@ import (
 var schema string // one statement: DSQL takes one DDL in a transaction
 
 func main() {
-	log.SetFlags(0)
 	if err := run(context.Background(), os.Stdout); err != nil {
-		log.Fatal(err)
+		cluster.Fatal(err)
 	}
 }
 

@@ -18,9 +18,8 @@ import (
 )
 
 func main() {
-	log.SetFlags(0)
 	if err := run(context.Background(), os.Stdout); err != nil {
-		log.Fatal(err)
+		cluster.Fatal(err)
 	}
 }
 
