@@ -1,5 +1,5 @@
-// Command transactions moves money between accounts from 32 workers at once, by
-// RunTx, and shows that none is made or lost.
+// Command transactions transfers money between accounts from 32 concurrent workers with RunTx, and
+// checks that the sum is exact.
 package main
 
 import (
@@ -24,7 +24,7 @@ const (
 	accounts  = 5
 	each      = 1000
 	workers   = 32
-	transfers = 10 // of each worker
+	transfers = 10 // per worker
 )
 
 func main() {
@@ -57,12 +57,12 @@ func run(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	fmt.Fprintf(out, "%d transfers by %d workers, %d retries\n", workers*transfers, workers, retries.Load())
-	fmt.Fprintf(out, "the accounts hold %d, as at the start\n", sum)
+	fmt.Fprintf(out, "the accounts hold %d, as before\n", sum)
 	_, err = pool.Exec(ctx, "DROP TABLE transactions_account")
 	return err
 }
 
-// open makes the accounts, whatever an earlier run has left.
+// open creates the accounts, after removing those of an earlier run.
 func open(ctx context.Context, pool *pgxpool.Pool) error {
 	for _, ddl := range []string{
 		"DROP TABLE IF EXISTS transactions_account",
@@ -82,7 +82,7 @@ func open(ctx context.Context, pool *pgxpool.Pool) error {
 	})
 }
 
-// work has every worker make its transfers.
+// work runs the transfers of all workers.
 func work(ctx context.Context, pool *pgxpool.Pool, retries *atomic.Int64) error {
 	count := occ.WithOnRetry(func(occ.RetryEvent) { retries.Add(1) })
 	errs := make([]error, workers)
