@@ -59,11 +59,11 @@ func explainParameter(words string) string {
 	name := "<name>"
 	if m := quoted.FindStringSubmatch(words); m != nil {
 		name = m[1]
-		if known, ok := params.Refused[strings.ToLower(name)]; ok {
+		if known, ok := params.Advice(name); ok {
 			instead = known
 		}
 	}
-	return "DSQL does not support setting the parameter " + name + ", at startup or with SET, and in a transaction the attempt aborts it. Instead, " + instead + "."
+	return "DSQL does not support setting the parameter " + name + ", at startup or with SET, and in a transaction the attempt aborts it. What to do: " + instead + "."
 }
 
 // denials explains "access denied" by a part of the server's hint.
