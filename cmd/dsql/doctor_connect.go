@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +29,7 @@ func (d *doctor) checkTLS(ctx context.Context) finding {
 	}}
 	conn, err := dialer.DialContext(ctx, "tcp", d.reached[0])
 	if err != nil {
-		f := d.failed(err, "")
+		f := d.failed(err, terminated)
 		f.detail, f.advice = describeTLS(err, d.host, f)
 		return f
 	}
@@ -40,7 +39,7 @@ func (d *doctor) checkTLS(ctx context.Context) finding {
 		return finding{
 			verdict: verdictFailed,
 			detail:  fmt.Sprintf("the server negotiated the protocol %q, not %q (ALPN)", state.NegotiatedProtocol, alpn),
-			advice:  "What answered is not DSQL but something that terminates TLS, such as a proxy or a load balancer: have it pass TCP through unchanged.",
+			advice:  terminated,
 		}
 	}
 	leaf := state.PeerCertificates[0]
@@ -52,6 +51,8 @@ func (d *doctor) checkTLS(ctx context.Context) finding {
 	return ok("%s", detail)
 }
 
+const terminated = "What answered is not DSQL but something that terminates TLS, such as a proxy or a load balancer: have it pass TCP through unchanged."
+
 // describeTLS adds to a failed handshake what the server presented.
 func describeTLS(err error, host string, f finding) (detail, advice string) {
 	detail, advice = f.detail, f.advice
@@ -62,9 +63,6 @@ func describeTLS(err error, host string, f finding) (detail, advice string) {
 		leaf := unverified.UnverifiedCertificates[0]
 		detail += fmt.Sprintf(" (presented: %s by %s, %s to %s)", strings.Join(leaf.DNSNames, " "), leaf.Issuer.CommonName,
 			leaf.NotBefore.UTC().Format(time.DateOnly), leaf.NotAfter.UTC().Format(time.DateOnly))
-		if advice == "" && errors.As(err, new(x509.CertificateInvalidError)) {
-			advice = "The server's certificate is not valid for " + host + "."
-		}
 	case errors.As(err, &notTLS):
 		what := "something that is not TLS"
 		if strings.HasPrefix(string(notTLS.RecordHeader[:]), "HTTP") {

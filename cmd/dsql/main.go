@@ -39,6 +39,9 @@ var commands = []*command{tokenCommand, psqlCommand, doctorCommand, loadCommand,
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	// pgx reads them even where every setting is named.
+	_ = os.Unsetenv("PGSERVICE")
+	_ = os.Unsetenv("PGSERVICEFILE")
 	os.Exit(run(ctx, streams{os.Stdin, os.Stdout, os.Stderr}, os.Args[1:]))
 }
 
