@@ -15,7 +15,7 @@ import (
 	"github.com/go-dsql/dsql/internal/dialect"
 )
 
-// answer is a line of testdata/conformance.json: what DSQL answers a statement.
+// answer is an entry of testdata/conformance.json: DSQL's answer to a statement.
 type answer struct {
 	Source     string   // recorded, observed or documented
 	Setup      []string // before it; one that begins with ! fails
@@ -35,8 +35,8 @@ func answers(t *testing.T) (answers []answer) {
 	return answers
 }
 
-// TestConformance puts DSQL's answers beside the cluster's, in every mode of pgx. make
-// conformance prints what it counts.
+// TestConformance compares the cluster's answers with DSQL's, in every query execution mode of pgx.
+// make conformance prints the counts.
 func TestConformance(t *testing.T) {
 	list := answers(t)
 	require.GreaterOrEqual(t, len(list), 150)
@@ -61,7 +61,7 @@ func TestConformance(t *testing.T) {
 	}
 }
 
-// compare is how the cluster's answer differs.
+// compare returns how the cluster's answer differs from a.
 func (a answer) compare(t *testing.T, conn *pgx.Conn, mode pgx.QueryExecMode) error {
 	defer func() {
 		if conn.PgConn().TxStatus() != 'I' {
@@ -93,7 +93,7 @@ func (a answer) compare(t *testing.T, conn *pgx.Conn, mode pgx.QueryExecMode) er
 	return nil
 }
 
-// first is the first value of the first row, as text, and the tag.
+// first returns the first value of the first row, as text, and the command tag.
 func first(t *testing.T, conn *pgx.Conn, mode pgx.QueryExecMode, sql string) (value, tag string, err error) {
 	rows, err := conn.Query(t.Context(), sql, mode)
 	if err != nil {
@@ -107,7 +107,6 @@ func first(t *testing.T, conn *pgx.Conn, mode pgx.QueryExecMode, sql string) (va
 	return value, rows.CommandTag().String(), rows.Err()
 }
 
-// Whatever differs is told in the documentation.
 func TestDifferencesAreDocumented(t *testing.T) {
 	doc, err := os.ReadFile("../docs/testing.md")
 	require.NoError(t, err)
@@ -116,7 +115,7 @@ func TestDifferencesAreDocumented(t *testing.T) {
 	}
 }
 
-// rulesTable is what docs/testing.md has of the rules.
+// rulesTable returns the table of rules in docs/testing.md.
 func rulesTable() string {
 	var b strings.Builder
 	b.WriteString("| Statement | Example | Answer | |\n| --- | --- | --- | --- |\n")
@@ -146,7 +145,6 @@ func TestEveryRuleHoldsAtTheCluster(t *testing.T) {
 	}
 }
 
-// The files of examples/ci are those that docs/testing.md shows.
 func TestFilesForCIAreDocumented(t *testing.T) {
 	doc, err := os.ReadFile("../docs/testing.md")
 	require.NoError(t, err)

@@ -12,12 +12,14 @@ const (
 )
 
 type config struct {
-	region string
-	roles  []string // besides admin
-	quota  quota
+	region         string
+	roles          []string // other than admin
+	maxConnections int      // 0: no limit
+	connectRate    float64  // connections a second; 0: no limit
+	connectBurst   int
 }
 
-// Option sets one thing of a cluster that is about to start.
+// Option sets one property of a cluster that is about to start.
 type Option func(*config) error
 
 func newConfig(opts []Option) (config, error) {
@@ -35,37 +37,65 @@ func newConfig(opts []Option) (config, error) {
 
 var regionShape = regexp.MustCompile(`^[a-z]{2,}(-[a-z]+)+-[0-9]+$`)
 
-// WithRegion puts the cluster into an AWS Region, which shows in its endpoint
-// and in the tokens that it takes. The default is us-east-1.
+// isRegion reports whether s has the shape of an AWS Region's name.
+func isRegion(s string) bool { return regionShape.MatchString(s) }
+
+// WithRegion sets the AWS Region of the cluster, which is part of its endpoint and of the tokens
+// that it accepts. The default is us-east-1.
 func WithRegion(region string) Option {
 	return func(cfg *config) error {
-		if !regionShape.MatchString(region) {
-			return fmt.Errorf("dsqltest: the region %q is not an AWS Region's name: give one such as us-east-1", region)
+		if !isRegion(region) {
+			return fmt.Errorf("dsqltest: the region %q is not an AWS Region's name: use one such as us-east-1", region)
 		}
 		cfg.region = region
 		return nil
 	}
 }
 
-// WithRole makes a role besides admin, as
+// WithRole creates a database role other than admin, as do
 //
 //	CREATE ROLE name WITH LOGIN
-//	AWS IAM GRANT name TO '<the cluster's own principal>'
+//	AWS IAM GRANT name TO '<the cluster's principal>'
 //
-// would. Give the option once for each role.
+// Repeat the option for further roles.
 func WithRole(name string) Option {
 	return func(cfg *config) error {
 		switch {
 		case name == "":
-			return fmt.Errorf("dsqltest: WithRole was given an empty name")
+			return fmt.Errorf("dsqltest: WithRole: the name must not be empty")
 		case name == adminRole:
-			return fmt.Errorf("dsqltest: the role admin is always there: leave WithRole out")
+			return fmt.Errorf("dsqltest: WithRole: the role admin always exists: omit the option")
 		case name == "postgres", name == "dsqltest", strings.HasPrefix(name, "pg_"):
-			return fmt.Errorf("dsqltest: the role %q is not free: give another name", name)
+			return fmt.Errorf("dsqltest: WithRole: the name %q is reserved: use another", name)
 		case len(name) > 63, strings.ContainsRune(name, 0):
-			return fmt.Errorf("dsqltest: the role %q is not a name: PostgreSQL's have at most 63 bytes and no NUL", name)
+			return fmt.Errorf("dsqltest: WithRole: invalid name %q: must have at most 63 bytes and no NUL", name)
 		}
 		cfg.roles = append(cfg.roles, name)
+		return nil
+	}
+}
+
+// WithConnectionLimit refuses connections beyond n open ones, with SQLSTATE 53300. DSQL's quota is
+// 10,000. Without the option the limit is PostgreSQL's, about 600 for all clusters of the process.
+func WithConnectionLimit(n int) Option {
+	return func(cfg *config) error {
+		if n < 1 {
+			return fmt.Errorf("dsqltest: WithConnectionLimit(%d): must be 1 or more", n)
+		}
+		cfg.maxConnections = n
+		return nil
+	}
+}
+
+// WithConnectQuota refuses connections beyond perSecond a second after a burst, with SQLSTATE
+// 53400. DSQL's quota is 100 and 1,000. Every connection that names the cluster counts, also one
+// whose token is then refused. dsql.WithConnectRate keeps a client within such a quota.
+func WithConnectQuota(perSecond float64, burst int) Option {
+	return func(cfg *config) error {
+		if !(perSecond > 0) || burst < 1 {
+			return fmt.Errorf("dsqltest: WithConnectQuota(%v, %d): the rate must be more than 0 and the burst 1 or more", perSecond, burst)
+		}
+		cfg.connectRate, cfg.connectBurst = perSecond, burst
 		return nil
 	}
 }
