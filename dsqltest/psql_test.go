@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-dsql/dsql"
 )
 
 // psql runs commands of psql's at a cluster.
@@ -19,14 +21,21 @@ func psql(t *testing.T, c *Cluster, commands ...string) string {
 	}
 	root := filepath.Join(t.TempDir(), "root.pem")
 	require.NoError(t, os.WriteFile(root, c.CertPEM(), 0o600))
-	config := pgConfig(t, c, "admin", signToken(t, c, "admin"))
+	cfg := dsql.Config{Endpoint: c.Endpoint()}
+	for _, opt := range c.Options() {
+		require.NoError(t, opt(&cfg))
+	}
+	connector, err := dsql.NewConnector(t.Context(), cfg)
+	require.NoError(t, err)
+	token, err := connector.Token(t.Context())
+	require.NoError(t, err)
 	host, port, _ := strings.Cut(c.Address(), ":")
 	args := []string{"-X", "-v", "ON_ERROR_STOP=1", "-A", "-F", ","}
 	for _, command := range commands {
 		args = append(args, "-c", command)
 	}
 	cmd := exec.Command(program, append(args, "host="+c.Endpoint()+" hostaddr="+host+" port="+port+" user=admin dbname=postgres sslmode=verify-full sslrootcert="+root)...)
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "PGPASSWORD=" + config.Password}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "PGPASSWORD=" + token}
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s\n%s", commands, out)
 	return string(out)

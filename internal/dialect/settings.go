@@ -4,24 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/go-dsql/dsql/internal/params"
 )
-
-// Settings are the parameters that a session may set:
-// https://docs.aws.amazon.com/aurora-dsql/latest/userguide/accessing.html
-var Settings = []string{
-	"application_name", "client_encoding", "datestyle", "disable_sync_create_index", "dsql.enable_batched_nestloop",
-	"enable_bitmapscan", "enable_hashjoin", "enable_indexonlyscan", "enable_indexscan", "enable_material",
-	"enable_mergejoin", "enable_nestloop", "enable_seqscan", "extra_float_digits", "intervalstyle",
-	"search_path", "timezone",
-}
-
-// RefuseSetting is the message of why a parameter may not be set, or empty.
-func RefuseSetting(name string) string {
-	if slices.Contains(Settings, strings.ToLower(name)) {
-		return ""
-	}
-	return fmt.Sprintf("setting configuration parameter %q not supported", name)
-}
 
 var settingRules = []Rule{
 	special("SET TRANSACTION with another isolation level", "Unsupported isolation level: SERIALIZABLE", Recorded, "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", refuseSet),
@@ -91,7 +76,10 @@ func refuseSet(ts []token) string {
 			return message
 		}
 	}
-	return RefuseSetting(name)
+	if params.IsSettable(name) {
+		return ""
+	}
+	return params.RefusalMessage(name)
 }
 
 // refuseIsolation is for the modes of a transaction.
