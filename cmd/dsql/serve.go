@@ -35,11 +35,14 @@ dsql serve --ready-file /tmp/dsql.env &   # when the file is there: . /tmp/dsql.
 *    with --exec: the command's own; 128 and its number for a signal, 127 if it was not found`,
 	define: func(flags *flag.FlagSet) func(context.Context, streams, arguments) error {
 		s := &server{}
-		flags.StringVar(&s.listen, "listen", "127.0.0.1:5432", "`HOST:PORT` to listen on; port 0 takes a free one")
-		text(flags, &s.region, "region", "AWS `REGION` of the endpoint; by default us-east-1")
-		flags.Func("role", "a database `ROLE` to create, granted to the credentials; may be repeated", s.addRole)
+		var listen, region, id, keys string
+		flags.StringVar(&listen, "listen", "127.0.0.1:5432", "`HOST:PORT` to listen on; port 0 takes a free one")
+		text(flags, &region, "region", "AWS `REGION` of the endpoint; by default us-east-1")
+		text(flags, &id, "cluster-id", "`ID` of the cluster, 26 of a-z and 0-9; by default random")
+		text(flags, &keys, "keys", "`ID:SECRET`, the AWS access key that signs tokens, never one of an AWS account; by default random")
+		flags.Func("role", "a database `ROLE` to create, granted to the credentials, and the one to connect as; may be repeated", s.addRole)
 		text(flags, &s.schema, "schema", "`DIR` whose files *.sql are applied in the order of their names")
-		text(flags, &s.caFile, "ca-file", "`FILE` to write the certificate authority to; by default a temporary one")
+		text(flags, &s.caFile, "ca-file", "`FILE` to write the certificate authority to, and to remove at the end; by default a temporary one")
 		text(flags, &s.readyFile, "ready-file", "`FILE` to write the environment to when the cluster is ready, and to remove at the end")
 		flags.BoolVar(&s.env, "env", false, "print nothing but the environment, as exports of a shell")
 		flags.BoolVar(&s.exec, "exec", false, "run `COMMAND...` with the environment, and end with its status; must be the last flag")
@@ -52,6 +55,9 @@ dsql serve --ready-file /tmp/dsql.env &   # when the file is there: . /tmp/dsql.
 			case !s.exec && len(given.rest) > 0:
 				return usageError("serve: unexpected argument %q: a command follows --exec", given.rest[0])
 			}
+			if err := s.configure(listen, region, id, keys); err != nil {
+				return err
+			}
 			return s.run(ctx, std, given.rest)
 		}
 	},
@@ -59,12 +65,12 @@ dsql serve --ready-file /tmp/dsql.env &   # when the file is there: . /tmp/dsql.
 
 // server is what the flags of serve say, and what runs.
 type server struct {
-	listen, region, schema, caFile, readyFile string
-	roles                                     []string
-	env, exec                                 bool
+	opts                      []dsqltest.Option
+	schema, caFile, readyFile string
+	roles                     []string
+	env, exec                 bool
 
 	cluster *dsqltest.Cluster
-	relay   *relay
 }
 
 func (s *server) addRole(role string) error {
@@ -72,32 +78,43 @@ func (s *server) addRole(role string) error {
 		return errors.New("must not be empty")
 	}
 	s.roles = append(s.roles, role)
+	s.opts = append(s.opts, dsqltest.WithRole(role))
+	return nil
+}
+
+func (s *server) configure(listen, region, id, keys string) error {
+	s.opts = append(s.opts, dsqltest.WithListenAddress(listen))
+	if region != "" {
+		s.opts = append(s.opts, dsqltest.WithRegion(region))
+	}
+	if id != "" {
+		s.opts = append(s.opts, dsqltest.WithClusterID(id))
+	}
+	if keys != "" {
+		keyID, secret, ok := strings.Cut(keys, ":")
+		if !ok {
+			return usageError("serve: --keys must be ID:SECRET")
+		}
+		s.opts = append(s.opts, dsqltest.WithCredentials(keyID, secret))
+	}
 	return nil
 }
 
 func (s *server) run(ctx context.Context, std streams, command []string) (err error) {
-	var opts []dsqltest.Option
-	if s.region != "" {
-		opts = append(opts, dsqltest.WithRegion(s.region))
+	s.cluster, err = dsqltest.Run(ctx, s.opts...)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w: choose another address with --listen; 127.0.0.1:0 takes a free port", err)
 	}
-	for _, role := range s.roles {
-		opts = append(opts, dsqltest.WithRole(role))
-	}
-	if s.relay, err = listenRelay(s.listen); err != nil {
-		return err
-	}
-	defer s.relay.close()
-	if s.cluster, err = dsqltest.Run(ctx, opts...); err != nil {
+	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, s.cluster.Close()) }()
-	s.relay.serve(s.cluster.Address())
 	if s.schema != "" {
 		if err := applySchema(ctx, s.cluster, s.schema); err != nil {
 			return err
 		}
 	}
-	clean, err := s.writeCA()
+	clean, err := s.writeFiles()
 	if err != nil {
 		return err
 	}
@@ -105,45 +122,41 @@ func (s *server) run(ctx context.Context, std streams, command []string) (err er
 	return s.serve(ctx, std, command)
 }
 
-// writeCA writes the file that clients trust. The function removes what this process leaves, which
-// happens too if it is killed.
-func (s *server) writeCA() (func(), error) {
-	var leftovers []string
-	if s.caFile == "" {
-		dir, err := os.MkdirTemp("", "dsql-serve-")
-		if err != nil {
+// writeFiles writes the files that were asked for. The function removes them, which happens too if
+// this process is killed.
+func (s *server) writeFiles() (clean func(), err error) {
+	env := func() []byte { return []byte(exports(serveEnv(s.cluster, first(s.roles), s.caFile))) }
+	var files []string
+	for _, file := range []*string{&s.caFile, &s.readyFile} {
+		if *file == "" {
+			continue
+		}
+		if *file, err = filepath.Abs(*file); err != nil {
 			return nil, fmt.Errorf("dsql: %w", err)
 		}
-		leftovers = append(leftovers, dir)
-		s.caFile = filepath.Join(dir, "ca.pem")
+		files = append(files, *file)
 	}
-	if s.readyFile != "" {
-		leftovers = append(leftovers, s.readyFile)
+	if len(files) == 0 {
+		return func() {}, nil
 	}
-	clean, err := removeAtEnd(leftovers)
-	if err != nil {
+	if clean, err = removeAtEnd(files); err != nil {
 		return nil, err
 	}
-	if s.caFile, err = filepath.Abs(s.caFile); err == nil {
+	if s.caFile != "" {
 		err = writeFile(s.caFile, s.cluster.CertPEM(), 0o644)
+	}
+	if err == nil && s.readyFile != "" { // last: who waits for it uses the others
+		err = writeFile(s.readyFile, env(), 0o600)
 	}
 	if err != nil {
 		clean()
-		return nil, fmt.Errorf("dsql: writing the certificate authority: %w", err)
+		return nil, fmt.Errorf("dsql: %w", err)
 	}
 	return clean, nil
 }
 
 func (s *server) serve(ctx context.Context, std streams, command []string) error {
-	env, err := serveEnv(s.cluster, s.relay.address(), s.caFile, first(s.roles))
-	if err != nil {
-		return err
-	}
-	if s.readyFile != "" {
-		if err := writeFile(s.readyFile, []byte(exports(env)), 0o600); err != nil {
-			return fmt.Errorf("dsql: writing the ready file: %w", err)
-		}
-	}
+	env := serveEnv(s.cluster, first(s.roles), s.caFile)
 	switch {
 	case s.exec:
 		return runWith(std, command, env)
@@ -151,10 +164,20 @@ func (s *server) serve(ctx context.Context, std streams, command []string) error
 		fmt.Fprint(std.out, exports(env))
 	default:
 		fmt.Fprintf(std.out, "A local cluster is running. Interrupt to stop it.\n\n  endpoint  %s\n  address   %s\n  CA file   %s\n\n%s",
-			s.cluster.Endpoint(), s.relay.address(), s.caFile, exports(env))
+			s.cluster.Endpoint(), s.cluster.Address(), valueOf(env, "PGSSLROOTCERT"), exports(env))
 	}
 	<-ctx.Done()
 	return nil
+}
+
+// valueOf returns the value that a variable has in an environment, the last one.
+func valueOf(env []string, name string) (value string) {
+	for _, v := range env {
+		if rest, ok := strings.CutPrefix(v, name+"="); ok {
+			value = rest
+		}
+	}
+	return value
 }
 
 // runWith runs a command with env until it ends. A signal to this process is passed on to it.
@@ -188,7 +211,7 @@ func runWith(std streams, command, env []string) error {
 }
 
 // contrary are variables that would lead programs elsewhere.
-var contrary = []string{"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "PGPASSWORD", "PGSERVICE", "PGSERVICEFILE"}
+var contrary = []string{"PGPASSWORD", "PGSERVICE", "PGSERVICEFILE"}
 
 func isContrary(v string) bool {
 	name, _, _ := strings.Cut(v, "=")
@@ -199,7 +222,7 @@ func isContrary(v string) bool {
 func exports(env []string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "unset %s\n", strings.Join(contrary, " "))
-	for _, v := range env {
+	for _, v := range lastWins(env) {
 		name, value, _ := strings.Cut(v, "=")
 		fmt.Fprintf(&b, "export %s='%s'\n", name, strings.ReplaceAll(value, "'", `'\''`))
 	}

@@ -29,6 +29,9 @@ func serve(t *testing.T, args ...string) *serving {
 	t.Helper()
 	s := &serving{dir: shortDir(t)}
 	ready := filepath.Join(s.dir, "ready")
+	if i := slices.Index(args, "CA"); i >= 0 {
+		args[i] = filepath.Join(s.dir, "ca.pem")
+	}
 	s.cmd = dsqlCommand(t, []string{"TMPDIR=" + s.dir}, append([]string{"serve", "--listen", "127.0.0.1:0", "--ready-file", ready}, args...)...)
 	out, err := s.cmd.StdoutPipe()
 	require.NoError(t, err)
@@ -81,7 +84,7 @@ func TestServeEndsClean(t *testing.T) {
 	for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGKILL} {
 		t.Run(signal.String(), func(t *testing.T) {
 			t.Parallel()
-			s := serve(t)
+			s := serve(t, "--ca-file", "CA")
 			require.Len(t, left(t, s.dir), 3, "PostgreSQL's files, the certificate authority, the ready file")
 			require.NoError(t, s.cmd.Process.Signal(signal))
 			err := s.cmd.Wait()
@@ -105,7 +108,7 @@ func TestServePrintsItsEnvironment(t *testing.T) {
 	require.Regexp(t, `^[a-z0-9]{26}\.dsql\.eu-west-1\.on\.aws$`, vars["PGHOST"])
 	require.FileExists(t, vars["PGSSLROOTCERT"])
 	require.NotContains(t, vars, "PGPASSWORD")
-	require.NotContains(t, vars, "AWS_PROFILE")
+	require.Equal(t, "default", vars["AWS_PROFILE"])
 	info, err := os.Stat(filepath.Join(s.dir, "ready"))
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o600), info.Mode().Perm(), "it has a key in it")
@@ -135,6 +138,28 @@ func TestServeExec(t *testing.T) {
 	r := runIn(t, nil, "serve", "--listen", "127.0.0.1:0", "--exec", "no-such-command")
 	require.Equal(t, 127, r.code)
 	require.Contains(t, r.err, "dsql: running the command")
+}
+
+func TestServeWithFixedNames(t *testing.T) {
+	t.Parallel()
+	needPsql(t)
+	// The keys that the client has are its own, not those that serve exports.
+	script := `export AWS_ACCESS_KEY_ID=AKIAFIXED AWS_SECRET_ACCESS_KEY=fixed; "$0" psql ` + endpoint1 +
+		` --dial-address "$DSQL_DIAL_ADDRESS" --root-cert "$DSQL_ROOT_CERT" -- -XAtc "SELECT 1"`
+	r := runIn(t, nil, "serve", "--listen", "127.0.0.1:0", "--cluster-id", clusterID, "--keys", "AKIAFIXED:fixed", "--exec", "sh", "-c", script, os.Args[0])
+	require.Equal(t, result{"1\n", "", 0}, r)
+
+	for _, tt := range []struct{ flag, value, want string }{
+		{"--cluster-id", "short", "26 characters"},
+		{"--keys", "nocolon", "ID:SECRET"},
+		{"--region", "moon", "us-east-1"},
+		{"--role", "admin", "always"},
+		{"--listen", "5432", "host:port"},
+	} {
+		r := runIn(t, nil, "serve", tt.flag, tt.value)
+		require.NotZero(t, r.code)
+		require.Contains(t, r.err, tt.want)
+	}
 }
 
 // A signal is passed on to the command, whose status is serve's.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql/dsqltest"
@@ -118,9 +119,7 @@ func TestTokenURLConnects(t *testing.T) {
 	cfg, err := pgx.ParseConfig(text)
 	require.NoError(t, err)
 	require.Equal(t, token, cfg.Password)
-	clusterCfg, err := clusterConfig(c)
-	require.NoError(t, err)
-	cfg.DialFunc = clusterCfg.DialFunc
+	cfg.DialFunc = pgconn.DialFunc(c.Config().DialFunc)
 	cfg.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
 	conn, err := pgx.ConnectConfig(t.Context(), cfg)
 	require.NoError(t, err)
