@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -17,21 +19,20 @@ import (
 	"github.com/go-dsql/dsql/occ"
 )
 
-// OpenDB returns a database/sql pool for the cluster at endpoint. region may be
-// empty when the endpoint tells it. Like [NewPool] it checks what can be checked
-// without the cluster and does not connect: the first query or Ping does.
+// OpenDB returns a database/sql pool for the cluster at endpoint. region may be empty when it can be
+// inferred from the endpoint. Like [NewPool] it checks what can be checked without the cluster and
+// does not connect: the first query or Ping does.
 //
-// Every connection has a token of its own and the seal of this package, and ends
-// 50 to 55 minutes after it was opened, between two uses: SetConnMaxLifetime is
-// not needed. Ten idle connections are kept, for ten minutes; SetMaxIdleConns and
-// SetConnMaxIdleTime change that. SetMaxOpenConns has no limit unless it is set,
-// and should be: a cluster takes 10,000 connections. With [WithPoolConfig], what
-// belongs to one connection (ConnConfig, BeforeConnect, the lifetime and its
-// jitter) counts, and the rest does not.
+// Every connection has its own token and the guarantees of this package, and is closed 50 to 55
+// minutes after it was opened, between two uses: SetConnMaxLifetime is not needed. Ten idle
+// connections are kept, for ten minutes; SetMaxIdleConns and SetConnMaxIdleTime change that. Set
+// SetMaxOpenConns, which has no limit by default: a cluster allows 10,000 connections. Of
+// [WithPoolConfig], what belongs to one connection (ConnConfig, BeforeConnect, the lifetime and its
+// jitter) takes effect, and the rest does not.
 //
-// A transaction's isolation level is the default or [sql.LevelRepeatableRead].
+// A transaction's isolation level must be the default or [sql.LevelRepeatableRead].
 func OpenDB(ctx context.Context, endpoint, region string, opts ...Option) (*sql.DB, error) {
-	c, err := connector(ctx, endpoint, region, opts)
+	c, err := NewConnector(ctx, Config{Endpoint: endpoint, Region: region}, opts...)
 	if err != nil {
 		return nil, explained(err)
 	}
@@ -41,12 +42,107 @@ func OpenDB(ctx context.Context, endpoint, region string, opts ...Option) (*sql.
 	return db, nil
 }
 
+// RegisterDriver registers a database/sql driver as name, for tools that take the name of a driver:
+//
+//	err := dsql.RegisterDriver("dsql")
+//	db, err := sql.Open("dsql", "postgres://app@<cluster ID>.dsql.us-east-1.on.aws/postgres")
+//
+// The data source is a URL as [ParseURL] reads it, and is checked by sql.Open. Credentials are
+// requested by the first connection. Every sql.Open with the same URL shares one [Connector], and
+// every connection has its own token. RegisterDriver returns an error if name is empty or taken.
+func RegisterDriver(name string) error {
+	registerMu.Lock()
+	defer registerMu.Unlock()
+	switch {
+	case name == "":
+		return errors.New("dsql: RegisterDriver was given an empty name")
+	case slices.Contains(sql.Drivers(), name):
+		return fmt.Errorf("dsql: a database/sql driver is already registered as %q", name)
+	}
+	sql.Register(name, &urlDriver{connectors: make(map[string]*urlConnector)})
+	return nil
+}
+
+var registerMu sync.Mutex // sql.Register panics on a name that is taken
+
+// urlDriver opens what URLs describe.
+type urlDriver struct {
+	mu         sync.Mutex
+	connectors map[string]*urlConnector // by URL
+}
+
+// Open opens a connection to what url describes.
+func (d *urlDriver) Open(url string) (driver.Conn, error) {
+	c, err := d.OpenConnector(url)
+	if err != nil {
+		return nil, err
+	}
+	return c.Connect(context.Background())
+}
+
+// OpenConnector returns the connector of url.
+func (d *urlDriver) OpenConnector(url string) (driver.Connector, error) {
+	cfg, err := ParseURL(url)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c, ok := d.connectors[url]
+	if !ok {
+		c = &urlConnector{driver: d, cfg: cfg}
+		d.connectors[url] = c
+	}
+	return c, nil
+}
+
+// urlConnector becomes a Connector with the first connection.
+type urlConnector struct {
+	driver *urlDriver
+	cfg    Config
+
+	mu        sync.Mutex
+	connector *Connector
+}
+
+func (u *urlConnector) Driver() driver.Driver { return u.driver }
+
+func (u *urlConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	c, err := u.resolve(ctx)
+	if err != nil {
+		return nil, explained(err)
+	}
+	return c.Connect(ctx)
+}
+
+// resolve does not hold the lock while it waits for credentials, so that every caller waits for its
+// own context only.
+func (u *urlConnector) resolve(ctx context.Context) (*Connector, error) {
+	u.mu.Lock()
+	c := u.connector
+	u.mu.Unlock()
+	if c != nil {
+		return c, nil
+	}
+	c, err := NewConnector(ctx, u.cfg)
+	if err != nil {
+		return nil, err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.connector == nil {
+		u.connector = c
+	}
+	return u.connector, nil
+}
+
 // sessionEnd is the key of a connection's end in its custom data.
 const sessionEnd = "dsql.sessionEnd"
 
-// Connect opens a connection for database/sql: with Driver it makes c a
-// driver.Connector, for sql.OpenDB and for wrappers. In [sql.Conn.Raw] the
-// connection has a method Conn() *pgx.Conn.
+// Connect opens a connection for database/sql: with Driver it makes c a driver.Connector, for
+// sql.OpenDB and for wrappers. In [sql.Conn.Raw] the connection has a method Conn() *pgx.Conn, and
+// Raw() driver.Conn, which returns pgx's *stdlib.Conn. A wrapper must pass ResetSession on, or the
+// connection's lifetime is not kept.
 func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	p := c.pool.Copy()
 	conn, err := stdlib.GetConnector(*p.ConnConfig,
@@ -69,7 +165,7 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	return &sqlConn{stdlibConn: conn.(*stdlib.Conn)}, nil
 }
 
-// Driver is pgx's driver. It opens no DSQL connection by itself.
+// Driver returns pgx's driver, which opens no DSQL connection by itself.
 func (c *Connector) Driver() driver.Driver { return stdlib.GetDefaultDriver() }
 
 // sqlConn corrects what pgx's connection tells database/sql. driver.ErrBadConn has a statement run
@@ -161,7 +257,7 @@ func (c *sqlConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, e
 	switch level := sql.IsolationLevel(o.Isolation); level {
 	case sql.LevelDefault, sql.LevelRepeatableRead:
 	default:
-		return nil, fmt.Errorf("dsql: the isolation level %v is not DSQL's: leave it out, or give sql.LevelRepeatableRead", level)
+		return nil, fmt.Errorf("dsql: DSQL does not have the isolation level %v: leave it out, or use sql.LevelRepeatableRead", level)
 	}
 	if err := c.before(ctx, ""); err != nil {
 		return nil, err

@@ -9,9 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Rows is a table of counters under first-committer-wins: a COMMIT fails with
-// OC000 if another transaction has changed a row that it writes since its BEGIN.
-// Its Answer is for [SQL].
+// Rows is a table of counters in which the first committer wins: a COMMIT fails with OC000 if
+// another transaction has changed a row that it writes since its BEGIN. Use its Answer with [SQL].
 //
 // An update outside a transaction is committed by itself, or with the others of its batch.
 //
@@ -34,7 +33,7 @@ type transaction struct {
 	writes map[int64]int64
 }
 
-// Value is the committed value of a row.
+// Value returns the committed value of a row.
 func (r *Rows) Value(id int64) int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -68,7 +67,7 @@ var (
 	updateRow = regexp.MustCompile(`^update t set n = (n \+ )?(\S+) where id = (\S+)$`)
 )
 
-// Answer answers one step of a statement.
+// Answer replies to one step of a statement.
 func (r *Rows) Answer(s Statement) Reply {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -138,12 +137,12 @@ func (r *Rows) commit(session int) Reply {
 	return Reply{}
 }
 
-// Conflict is DSQL's answer to a transaction that has lost.
+// Conflict returns DSQL's error for a data conflict.
 func Conflict() *pgconn.PgError {
 	return &pgconn.PgError{Code: "40001", Message: "change conflicts with another transaction (OC000)"}
 }
 
-// number is a literal, or the argument that $n names.
+// number returns the value of a literal, or of the argument that $n names.
 func number(text string, args []int64) int64 {
 	if text[0] == '$' {
 		n, _ := strconv.Atoi(text[1:])

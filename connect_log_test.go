@@ -1,0 +1,199 @@
+package dsql_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/internal/fakepg"
+	"github.com/go-dsql/dsql/internal/harness"
+)
+
+// lines collects what is logged.
+type lines struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lines) option() dsql.Option {
+	return dsql.WithLogger(slog.New(slog.NewJSONHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug})))
+}
+
+// all returns the lines without time and duration, and sees that the durations
+// are there.
+func (l *lines) all(t *testing.T) []map[string]any {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, secret := range harness.Secrets {
+		require.NotContains(t, l.text.String(), secret)
+	}
+	var all []map[string]any
+	for line := range strings.Lines(l.text.String()) {
+		var m map[string]any
+		require.NoError(t, json.Unmarshal([]byte(line), &m))
+		if strings.HasPrefix(m["msg"].(string), "dsql: connect") {
+			require.Positive(t, m["duration"])
+		}
+		delete(m, "duration")
+		delete(m, "time")
+		all = append(all, m)
+	}
+	return all
+}
+
+func TestConnectionsAreLogged(t *testing.T) {
+	_, opts := harness.Start(t, fakepg.Hooks{})
+	expires := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
+	provider, _ := harness.Provider(func(context.Context, int64) (aws.Credentials, error) {
+		creds := harness.Expiring(time.Hour)
+		creds.Expires, creds.SessionToken = expires, "the-session-token"
+		return creds, nil
+	})
+	var log lines
+	require.NoError(t, harness.Ping(t, harness.NewPool(t, harness.With(opts, log.option(), dsql.WithCredentials(provider), dsql.WithUser("app"))...)))
+	token := map[string]any{"level": "DEBUG", "msg": "dsql: token made", "endpoint": host, "role": "app", "credentials_source": "test", "credentials_expire": expires.Format(time.RFC3339)}
+	require.Equal(t, []map[string]any{
+		{"level": "DEBUG", "msg": "dsql: cluster", "endpoint": host, "role": "app", "region": "us-east-1", "region_from": "endpoint"},
+		token, // at construction
+		token,
+		{"level": "DEBUG", "msg": "dsql: connected", "endpoint": host, "role": "app"},
+	}, log.all(t))
+}
+
+func TestWhereTheRegionCameFromIsLogged(t *testing.T) {
+	t.Setenv("AWS_REGION", "eu-west-1")
+	t.Setenv("AWS_CONFIG_FILE", "/dev/null")
+	for _, tt := range []struct{ endpoint, region, want string }{
+		{host, "", "endpoint"},
+		{host, "us-east-1", "endpoint"},
+		{harness.ClusterID, "us-east-1", "option"},
+		{"db.example.com", "us-east-1", "option"},
+		{harness.ClusterID, "", "AWS configuration"},
+	} {
+		var log lines
+		pool, err := dsql.NewPool(t.Context(), tt.endpoint, tt.region, dsql.WithCredentials(harness.Credentials), log.option())
+		require.NoError(t, err)
+		pool.Close()
+		require.Equal(t, tt.want, log.all(t)[0]["region_from"])
+	}
+}
+
+func TestRefusalsAreWarnings(t *testing.T) {
+	_, opts := harness.Start(t, fakepg.Hooks{Password: func(*fakepg.Conn) error {
+		return &pgconn.PgError{Code: "28000", Message: "unable to accept connection, access denied"}
+	}})
+	var log lines
+	require.Error(t, harness.Ping(t, harness.NewPool(t, harness.With(opts, log.option())...)))
+	all := log.all(t)
+	last := all[len(all)-1]
+	require.Equal(t, "WARN", last["level"])
+	require.Equal(t, "dsql: connect failed", last["msg"])
+	require.Contains(t, last["error"], "access denied (SQLSTATE 28000)")
+	require.Contains(t, last["explanation"], "AWS IAM GRANT admin TO")
+}
+
+func TestOtherFailuresToConnectAreNotWarnings(t *testing.T) {
+	dial, _ := dialCounter()
+	var log lines
+	require.ErrorIs(t, harness.Ping(t, harness.NewPool(t, dsql.WithCredentials(harness.Credentials), dial, log.option())), errDialed)
+	all := log.all(t)
+	require.Equal(t, "DEBUG", all[len(all)-1]["level"])
+	require.Equal(t, "dsql: connect failed", all[len(all)-1]["msg"])
+	require.Contains(t, all[len(all)-1]["error"], "dialed")
+}
+
+func TestMissingCredentialsAreAWarning(t *testing.T) {
+	provider, _ := harness.Provider(func(context.Context, int64) (aws.Credentials, error) { return aws.Credentials{}, errDialed })
+	var log lines
+	_, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(provider), log.option())
+	require.Error(t, err)
+	all := log.all(t)
+	require.Equal(t, "WARN", all[1]["level"])
+	require.Equal(t, "dsql: no token", all[1]["msg"])
+	require.Contains(t, all[1]["error"], "no AWS credentials")
+}
+
+func TestNothingIsLoggedWithoutALogger(t *testing.T) {
+	var log lines
+	before := slog.Default()
+	defer slog.SetDefault(before)
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	s, opts := harness.Start(t, fakepg.Hooks{Password: func(*fakepg.Conn) error { return &pgconn.PgError{Code: "53400", Message: "no"} }})
+	require.Error(t, harness.Ping(t, harness.NewPool(t, opts...)))
+	require.Len(t, s.Conns(), 1)
+	require.Empty(t, log.text.String())
+}
+
+func TestLoggerMustNotBeNil(t *testing.T) {
+	_, err := dsql.NewPool(t.Context(), host, "", dsql.WithLogger(nil))
+	require.ErrorContains(t, err, "dsql: WithLogger was given nil")
+}
+
+// callerTracer notes what it is told of connections, queries and acquires.
+type callerTracer struct {
+	mu    sync.Mutex
+	notes []string
+}
+
+func (c *callerTracer) note(what string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.notes = append(c.notes, what)
+}
+
+func (c *callerTracer) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartData) context.Context {
+	c.note("connect")
+	return ctx
+}
+func (c *callerTracer) TraceConnectEnd(context.Context, pgx.TraceConnectEndData) { c.note("connected") }
+func (c *callerTracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	c.note("query " + data.SQL)
+	return ctx
+}
+func (c *callerTracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+func (c *callerTracer) TracePrepareStart(ctx context.Context, _ *pgx.Conn, data pgx.TracePrepareStartData) context.Context {
+	c.note("prepare " + data.SQL)
+	return ctx
+}
+func (c *callerTracer) TracePrepareEnd(context.Context, *pgx.Conn, pgx.TracePrepareEndData) {}
+func (c *callerTracer) TraceAcquireStart(ctx context.Context, _ *pgxpool.Pool, _ pgxpool.TraceAcquireStartData) context.Context {
+	c.note("acquire")
+	return ctx
+}
+func (c *callerTracer) TraceAcquireEnd(context.Context, *pgxpool.Pool, pgxpool.TraceAcquireEndData) {
+	c.note("acquired")
+}
+
+func TestTheCallersTracerIsToldAllTheSame(t *testing.T) {
+	sql := &fakepg.SQL{}
+	_, opts := harness.Start(t, fakepg.Hooks{Session: sql.Session})
+	tracer := new(callerTracer)
+	var log lines
+	pool := harness.NewPool(t, harness.With(opts, log.option(), dsql.WithPoolConfig(func(p *pgxpool.Config) error {
+		p.ConnConfig.Tracer = tracer
+		return nil
+	}))...)
+	_, err := pool.Exec(t.Context(), "update t set n = $1", 1)
+	require.NoError(t, err)
+	require.Equal(t, []string{"acquire", "connect", "connected", "acquired", "query update t set n = $1", "prepare update t set n = $1"}, tracer.notes)
+	require.Equal(t, "dsql: connected", log.all(t)[3]["msg"])
+}
