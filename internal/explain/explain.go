@@ -9,8 +9,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -67,12 +67,36 @@ const (
 
 	SlowCredentials = "The provider of the AWS credentials did not respond in time. In a container on EC2 the usual cause is the metadata hop limit of 1; another is an SSO or credential_process call that hangs. Run aws sts get-caller-identity where the program runs; WithCredentialsTimeout allows more time."
 
-	ConnectRate = "The connection waited for the connect rate limit, which keeps the cluster's clients within DSQL's quota of 100 new connections per second, until its context ended. Keep connections in one pool and set MinConns to open them early; raise the rate with WithConnectRate if this process may use more of the quota; allow more time in the context."
+	NoTurn = "The connection waited for the connect limiter (WithConnectRate, WithConnectLimiter), which keeps the cluster's clients within DSQL's quota of 100 new connections per second, for longer than the context or a minute. Keep connections in one pool and set MinConns to open them early; raise the rate if this process may use more of the quota; allow more time in the context."
 
 	noProfile = "The profile that AWS_PROFILE or WithProfile names is not in the shared AWS files. Run aws configure list-profiles where the program runs and correct the name, or unset AWS_PROFILE; AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE select other files than ~/.aws/config and ~/.aws/credentials. A container or a Lambda function usually needs no profile."
 
+	unknownDialAddress = "No address was found for {host}, where TCP connections are routed in place of the endpoint's addresses. Check the name given to WithDialAddress and the resolver that this machine uses; for a VPC endpoint's name see docs/privatelink.md."
+
 	unknownCommit = "The outcome of the transaction is unknown: COMMIT was sent, and no definite response arrived. Look up what it wrote, on a new connection and by a request ID, and run it again only if nothing was written."
 )
+
+// DialError is a failure to look up a name or to open a TCP connection. It knows the address, which
+// may not be the endpoint's.
+type DialError struct {
+	Address string // the host, or host:port
+	Lookup  bool   // the name was not found, or not in time
+	Err     error
+}
+
+func (d *DialError) Error() string { return d.Err.Error() }
+func (d *DialError) Unwrap() error { return d.Err }
+
+// Timeout returns false: pgx replaces an error that times out, and the address with it.
+func (d *DialError) Timeout() bool { return false }
+
+// Temporary makes a DialError a net.Error.
+func (d *DialError) Temporary() bool { return false }
+
+func (d *DialError) isTimeout() bool {
+	var timeout net.Error
+	return errors.Is(d.Err, context.DeadlineExceeded) || errors.As(d.Err, &timeout) && timeout.Timeout()
+}
 
 // explainNetwork explains errors that no server sent.
 func explainNetwork(err error, at target) string {
@@ -81,22 +105,35 @@ func explainNetwork(err error, at target) string {
 	}
 	var dns *net.DNSError
 	if errors.As(err, &dns) && !dns.IsTimeout {
+		if at.isRouted {
+			return at.fill(unknownDialAddress)
+		}
 		return at.fill("DNS has no address for {host}. Check that it is the endpoint that aws dsql get-cluster shows (<cluster ID>.dsql.<region>.on.aws), in the right region, and that the cluster was not deleted. In a VPC without access to a public resolver, see docs/privatelink.md.")
 	}
-	if pgconn.Timeout(err) || errors.Is(err, context.DeadlineExceeded) || dns != nil {
-		return explainTimeout(err, at)
+	var dial *DialError
+	switch {
+	case errors.As(err, &dial) && dial.isTimeout() && (dial.Lookup || dns != nil):
+		return explainTimeout("hostname resolving error", at)
+	case dial != nil && dial.isTimeout():
+		return explainTimeout("dial error", at)
+	case errors.As(err, new(*pgconn.ConnectError)) && (pgconn.Timeout(err) || errors.Is(err, context.DeadlineExceeded)):
+		return explainTimeout(err.Error(), at)
 	}
 	switch {
-	case errors.Is(err, syscall.ECONNREFUSED):
+	case isAny(err, refusedErrnos):
 		return at.fill("Nothing listens on the dial address. With WithDialAddress or WithDialFunc, check that the tunnel is up and on that port; otherwise a firewall rejects port 5432.")
-	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
+	case isAny(err, unreachableErrnos):
 		return at.fill("This machine has no route to one of the addresses tried. DSQL endpoints have IPv4 and IPv6 addresses: if one family has no route, the error of the other is the cause. On an IPv4-only or IPv6-only network, add a route (NAT, DNS64, egress gateway) or use PrivateLink; see docs/privatelink.md.")
 	case errors.As(err, new(*pgconn.ConnectError)):
 		return explainHandshake(err, at)
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, pgconn.ErrConnClosed):
+	case errors.Is(err, io.ErrUnexpectedEOF), isAny(err, resetErrnos), errors.Is(err, pgconn.ErrConnClosed):
 		return "The connection was closed. DSQL closes every connection after 60 minutes without a message; a pool replaces its connections after 50 to 55 minutes, so this affects connections that are held longer or used outside a pool. Uncommitted changes are lost; a statement outside a transaction may have been applied."
 	}
 	return ""
+}
+
+func isAny(err error, errnos []error) bool {
+	return slices.ContainsFunc(errnos, func(errno error) bool { return errors.Is(err, errno) })
 }
 
 func explainCertificate(err error, at target) string {
@@ -132,8 +169,7 @@ func explainHandshake(err error, at target) string {
 
 // isCut reports whether the other side closed the connection.
 func isCut(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) ||
-		errors.Is(err, syscall.EPIPE) || errors.Is(err, pgconn.ErrConnClosed)
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || isAny(err, resetErrnos) || errors.Is(err, pgconn.ErrConnClosed)
 }
 
 // timeouts identifies the step by the words of pgx's error, which keeps nothing else of a timeout.
@@ -148,12 +184,9 @@ var timeouts = []struct{ words, text string }{
 
 const slowTLS = "The TLS handshake with {host} timed out. TCP succeeded: the usual cause is a proxy or a firewall in between that does not pass TLS through, or a tunnel whose far end is not port 5432 of DSQL."
 
-func explainTimeout(err error, at target) string {
-	if !errors.As(err, new(*pgconn.ConnectError)) {
-		return ""
-	}
+func explainTimeout(step string, at target) string {
 	for _, t := range timeouts {
-		if strings.Contains(err.Error(), t.words) {
+		if strings.Contains(step, t.words) {
 			return at.fill(t.text)
 		}
 	}

@@ -334,5 +334,5 @@ func TestExplainConnectRate(t *testing.T) {
 	defer held.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	requireExplained(t, db.PingContext(ctx), "connect rate limit", "WithConnectRate")
+	requireExplained(t, db.PingContext(ctx), "connect limiter", "WithConnectRate")
 }

@@ -1,8 +1,8 @@
 package explain
 
 import (
+	"crypto/tls"
 	"errors"
-	"net/url"
 	"regexp"
 	"strings"
 
@@ -17,6 +17,29 @@ import (
 // such as <role>.
 type target struct {
 	role, action, host, region, clusterID string
+	isRouted                              bool // host is a dial address
+}
+
+// Sessions is a cache of TLS sessions that knows the region that a connection's token was signed for:
+// a ConnectError keeps the connection's TLS configuration, and must not keep its token.
+type Sessions struct {
+	Cache  tls.ClientSessionCache // nil: nothing is resumed
+	Region string
+}
+
+// Get returns a session to resume.
+func (s Sessions) Get(key string) (*tls.ClientSessionState, bool) {
+	if s.Cache == nil {
+		return nil, false
+	}
+	return s.Cache.Get(key)
+}
+
+// Put stores a session.
+func (s Sessions) Put(key string, session *tls.ClientSessionState) {
+	if s.Cache != nil {
+		s.Cache.Put(key, session)
+	}
 }
 
 func targetOf(err error) target {
@@ -24,14 +47,17 @@ func targetOf(err error) target {
 	if !errors.As(err, &connect) || connect.Config == nil {
 		return newTarget("<role>", "<endpoint>", "")
 	}
-	// The region is in the token, whatever the host name.
-	_, query, _ := strings.Cut(connect.Config.Password, "?")
-	params, _ := url.ParseQuery(query)
-	scope := strings.Split(params.Get("X-Amz-Credential"), "/")
-	if len(scope) != 5 {
-		return newTarget(connect.Config.User, connect.Config.Host, "")
+	region := ""
+	if connect.Config.TLSConfig != nil {
+		sessions, _ := connect.Config.TLSConfig.ClientSessionCache.(Sessions)
+		region = sessions.Region
 	}
-	return newTarget(connect.Config.User, connect.Config.Host, scope[2])
+	t := newTarget(connect.Config.User, connect.Config.Host, region)
+	var dial *DialError
+	if errors.As(err, &dial) && !strings.HasPrefix(dial.Address, t.host) {
+		t.host, t.isRouted = dial.Address, true
+	}
+	return t
 }
 
 func newTarget(role, host, region string) target {
