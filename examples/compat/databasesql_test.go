@@ -55,7 +55,7 @@ func TestSQLX(t *testing.T) {
 		t.Fatal(err)
 	}
 	var cities []city
-	if err := db.SelectContext(ctx, &cities, "SELECT * FROM city"); err != nil || len(cities) != 1 || cities[0].Population != 1763001 {
+	if err := db.SelectContext(ctx, &cities, "SELECT * FROM city WHERE name = ANY($1)", []string{"Quito"}); err != nil || len(cities) != 1 || cities[0].Population != 1763001 {
 		t.Fatal(cities, err)
 	}
 }
