@@ -33,12 +33,9 @@ func serveEnv(c *dsqltest.Cluster, role, caFile string) []string {
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1" // where every address is listened on, this one is too
 	}
-	u := url.URL{Scheme: "postgres", User: url.User(role), Host: c.Endpoint(), Path: "/postgres", RawQuery: url.Values{
-		"hostaddr":    {host},
-		"port":        {vars["PGPORT"]},
-		"sslmode":     {"verify-full"},
-		"sslrootcert": {caFile},
-	}.Encode()}
+	query := url.Values{"hostaddr": {host}, "port": {vars["PGPORT"]}, "sslmode": {"verify-full"}, "sslrootcert": {caFile}}.Encode()
+	u := url.URL{Scheme: "postgres", User: url.User(role), Host: c.Endpoint(), Path: "/postgres",
+		RawQuery: strings.ReplaceAll(query, "%2F", "/")} // so that a script can replace the path in it
 	return append(env,
 		"PGHOSTADDR="+host,
 		"PGUSER="+role,
