@@ -2,12 +2,10 @@ package dsqltest
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -30,6 +28,8 @@ const principal = "arn:aws:iam::123456789012:role/dsqltest"
 type Cluster struct {
 	region      string
 	database    string                 // its name on the PostgreSQL server
+	caFile      string                 // path of CertPEM
+	awsFile     string                 // path of an AWS configuration file with the credentials
 	credentials func() aws.Credentials // a function, so that printing shows no key
 	server      *postgres.Server
 	proxy       *proxy.Proxy
@@ -63,16 +63,10 @@ func Run(ctx context.Context, opts ...Option) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dsqltest: starting PostgreSQL: %w", err)
 	}
-	id := strings.ToLower(rand.Text()) // 26 characters, as a cluster ID has
-	creds := aws.Credentials{
-		AccessKeyID:     "AKIA" + rand.Text()[:16],
-		SecretAccessKey: (rand.Text() + rand.Text())[:40],
-		Source:          "dsqltest",
-	}
 	c := &Cluster{
 		region:      cfg.region,
-		database:    "dsql_" + id,
-		credentials: func() aws.Credentials { return creds },
+		database:    "dsql_" + newClusterID(),
+		credentials: func() aws.Credentials { return cfg.credentials },
 		server:      server,
 	}
 	c.close = sync.OnceValue(c.shutdown)
@@ -80,8 +74,9 @@ func Run(ctx context.Context, opts ...Option) (*Cluster, error) {
 		return nil, errors.Join(err, c.dropDatabase())
 	}
 	c.proxy, err = proxy.Start(proxy.Config{
-		ID:             id,
+		ID:             cfg.id,
 		Region:         cfg.region,
+		Listen:         cfg.listen,
 		Server:         server,
 		Database:       c.database,
 		Credentials:    c.credentials,
@@ -92,6 +87,9 @@ func Run(ctx context.Context, opts ...Option) (*Cluster, error) {
 	})
 	if err != nil {
 		return nil, errors.Join(err, c.dropDatabase())
+	}
+	if err := c.writeFiles(); err != nil {
+		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
 }
@@ -128,12 +126,14 @@ func (c *Cluster) Principal() string { return principal }
 // Options returns what a client needs in addition to the endpoint: root CAs, the dial address and
 // credentials. Pass them to any constructor of package dsql, before or after your own options.
 func (c *Cluster) Options() []dsql.Option {
+	cfg := c.Config()
+	return []dsql.Option{dsql.WithRootCAs(cfg.RootCAs), dsql.WithDialFunc(cfg.DialFunc), dsql.WithCredentials(cfg.Credentials)}
+}
+
+func (c *Cluster) roots() *x509.CertPool {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(c.CertPEM())
-	provider := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-		return c.credentials(), nil
-	})
-	return []dsql.Option{dsql.WithRootCAs(roots), dsql.WithDialFunc(c.dial), dsql.WithCredentials(provider)}
+	return roots
 }
 
 func (c *Cluster) dial(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -141,8 +141,8 @@ func (c *Cluster) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	return d.DialContext(ctx, "tcp", c.Address())
 }
 
-// Address returns the address that the cluster listens on, host:port on loopback, for clients that
-// are not configured by [Cluster.Options]. They must send the endpoint as SNI.
+// Address returns the address to dial, host:port, for clients that are not configured by
+// [Cluster.Options]. They must send the endpoint as SNI.
 func (c *Cluster) Address() string { return c.proxy.Address() }
 
 // CertPEM returns the certificate authority that such clients must trust (libpq's sslrootcert). It
@@ -158,7 +158,7 @@ func (c *Cluster) String() string { return c.Endpoint() }
 
 func (c *Cluster) shutdown() error {
 	c.proxy.Close()
-	return c.dropDatabase()
+	return errors.Join(c.removeFiles(), c.dropDatabase())
 }
 
 func (c *Cluster) dropDatabase() error {

@@ -1,8 +1,12 @@
 package dsqltest
 
 import (
+	"crypto/rand"
 	"fmt"
+	"net"
 	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"github.com/go-dsql/dsql/internal/endpoint"
 )
@@ -14,6 +18,9 @@ const (
 
 type config struct {
 	region         string
+	listen         string // host:port; empty: a free port on loopback
+	id             string // cluster ID
+	credentials    aws.Credentials
 	roles          []string // other than admin
 	maxConnections int      // 0: no limit
 	connectRate    float64  // connections a second; 0: no limit
@@ -24,7 +31,15 @@ type config struct {
 type Option func(*config) error
 
 func newConfig(opts []Option) (config, error) {
-	cfg := config{region: defaultRegion}
+	cfg := config{
+		region: defaultRegion,
+		id:     newClusterID(),
+		credentials: aws.Credentials{
+			AccessKeyID:     "AKIA" + rand.Text()[:16],
+			SecretAccessKey: (rand.Text() + rand.Text())[:40],
+			Source:          "dsqltest",
+		},
+	}
 	for i, opt := range opts {
 		if opt == nil {
 			return config{}, fmt.Errorf("dsqltest: option %d is nil", i+1)
@@ -44,6 +59,48 @@ func WithRegion(region string) Option {
 			return fmt.Errorf("dsqltest: the region %q is not an AWS Region's name: use one such as us-east-1", region)
 		}
 		cfg.region = region
+		return nil
+	}
+}
+
+// newClusterID returns 26 characters, as a cluster ID has.
+func newClusterID() string { return strings.ToLower(rand.Text()) }
+
+// WithListenAddress sets the address that the cluster listens on, host:port, such as
+// 127.0.0.1:5432. Port 0 is a free one. Clusters of one process may listen on the same address. The
+// default is a free port on loopback.
+func WithListenAddress(address string) Option {
+	return func(cfg *config) error {
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			return fmt.Errorf("dsqltest: WithListenAddress(%q): must be host:port, such as 127.0.0.1:5432", address)
+		}
+		cfg.listen = address
+		return nil
+	}
+}
+
+// WithClusterID sets the cluster's ID, the first part of its endpoint: 26 characters of a-z and 0-9.
+// The default is random.
+func WithClusterID(id string) Option {
+	return func(cfg *config) error {
+		if !endpoint.IsClusterID(id) {
+			return fmt.Errorf("dsqltest: WithClusterID(%q): must be 26 characters of a-z and 0-9", id)
+		}
+		cfg.id = id
+		return nil
+	}
+}
+
+// WithCredentials sets the AWS credentials that sign the tokens the cluster accepts. The default is
+// random. They protect nothing: do not use credentials of an AWS account.
+func WithCredentials(accessKeyID, secretAccessKey string) Option {
+	return func(cfg *config) error {
+		for _, key := range []string{accessKeyID, secretAccessKey} {
+			if key == "" || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
+				return fmt.Errorf("dsqltest: WithCredentials: each key must be printable ASCII without spaces, and not empty")
+			}
+		}
+		cfg.credentials.AccessKeyID, cfg.credentials.SecretAccessKey = accessKeyID, secretAccessKey
 		return nil
 	}
 }

@@ -14,7 +14,9 @@ package proxy
 import (
 	"context"
 	"maps"
+	"net"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,6 +37,7 @@ const (
 type Config struct {
 	ID          string // cluster ID, 26 characters of a-z and 0-9
 	Region      string
+	Listen      string // host:port; empty: a free port on loopback, shared by the clusters of the process
 	Server      *postgres.Server
 	Database    string                 // the cluster's database on Server
 	Credentials func() aws.Credentials // a function, so that printing shows no key
@@ -100,8 +103,15 @@ func (p *Proxy) Close() {
 	detach(p)
 }
 
-// Address returns the listener's address, host:port on loopback.
-func (p *Proxy) Address() string { return p.listener.net.Addr().String() }
+// Address returns the address to dial. It is on loopback if the listener accepts connections on all
+// addresses of the machine.
+func (p *Proxy) Address() string {
+	address := p.listener.net.Addr().(*net.TCPAddr)
+	if address.IP.IsUnspecified() {
+		return net.JoinHostPort("127.0.0.1", strconv.Itoa(address.Port))
+	}
+	return address.String()
+}
 
 // CertPEM returns the certificate authority that signs the server's certificates.
 func (p *Proxy) CertPEM() []byte { return p.listener.authority.pem() }
