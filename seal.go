@@ -7,34 +7,77 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"reflect"
 	"slices"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/go-dsql/dsql/internal/params"
 )
 
-// seal is what holds for every connection when it is dialled and when the token
-// is sent, whatever options and hooks do.
+// seal holds what no option, hook or tracer can change about a connection. It guards against
+// mistakes and stray settings, not against code of the same process that means harm.
 type seal struct {
 	host    string
 	user    string
-	rootCAs *x509.CertPool // in force when construction ended
+	rootCAs *x509.CertPool // never handed out; nil: the system's
 }
 
-// check names the first field of cc that breaks the seal.
-func (s seal) check(cc *pgconn.Config) error {
+// check returns an error that names the first field of cc that breaks the seal, and when it did.
+func (s seal) check(when string, cc *pgconn.Config) error {
+	for _, check := range []func(*pgconn.Config) error{s.checkTarget, checkValues, s.checkTLS} {
+		if err := check(cc); err != nil {
+			return fmt.Errorf("dsql: %s: %w", when, err)
+		}
+	}
+	return params.Check(cc.RuntimeParams)
+}
+
+func (s seal) checkTarget(cc *pgconn.Config) error {
 	switch {
 	case cc.Host != s.host:
-		return fmt.Errorf("ConnConfig.Host was changed to %q: it is the endpoint, %q; WithDialAddress changes where TCP goes", cc.Host, s.host)
+		return fmt.Errorf("ConnConfig.Host was changed to %q and must be the endpoint, %q; WithDialAddress changes where TCP connections are routed", cc.Host, s.host)
 	case cc.Port != port:
-		return fmt.Errorf("ConnConfig.Port was changed to %d: it is %d; WithDialAddress changes where TCP goes", cc.Port, port)
+		return fmt.Errorf("ConnConfig.Port was changed to %d and must be %d; WithDialAddress changes where TCP connections are routed", cc.Port, port)
 	case cc.Database != database:
-		return fmt.Errorf("ConnConfig.Database was changed to %q: it is %q, the only one", cc.Database, database)
+		return fmt.Errorf("ConnConfig.Database was changed to %q and must be %q, the only one", cc.Database, database)
 	case cc.User != s.user:
-		return fmt.Errorf("ConnConfig.User was changed to %q: it is %q; WithUser sets it", cc.User, s.user)
+		return fmt.Errorf("ConnConfig.User was changed to %q and must be %q; WithUser sets it", cc.User, s.user)
+	case cc.Password != "":
+		return errors.New("ConnConfig.Password was set: tokens are made for you")
 	case len(cc.Fallbacks) != 0:
-		return fmt.Errorf("ConnConfig.Fallbacks has %d entries: it is empty, for a token goes only to the host it was signed for", len(cc.Fallbacks))
+		return fmt.Errorf("ConnConfig.Fallbacks has %d entries and must be empty: a token is sent only to the host it was signed for", len(cc.Fallbacks))
 	}
-	return s.checkTLS(cc)
+	return nil
+}
+
+// checkValues refuses what would panic or fail in pgx.
+func checkValues(cc *pgconn.Config) error {
+	switch {
+	case cc.ConnectTimeout <= 0:
+		return fmt.Errorf("ConnConfig.ConnectTimeout is %v and must be over 0", cc.ConnectTimeout)
+	case cc.BuildFrontend == nil:
+		return errors.New("ConnConfig.BuildFrontend was set to nil and must be a function")
+	case cc.BuildContextWatcherHandler == nil:
+		return errors.New("ConnConfig.BuildContextWatcherHandler was set to nil and must be a function")
+	}
+	for _, field := range []struct {
+		name, value string
+		valid       []string
+	}{
+		{"SSLNegotiation", cc.SSLNegotiation, []string{"direct", "postgres"}},
+		{"SSLCertMode", cc.SSLCertMode, []string{"", "allow", "disable"}},
+		{"MinProtocolVersion", cc.MinProtocolVersion, []string{"", "3.0"}},
+		{"MaxProtocolVersion", cc.MaxProtocolVersion, []string{"", "3.0", "3.2", "latest"}},
+		{"ChannelBinding", cc.ChannelBinding, []string{"", "disable", "prefer"}},
+		{"RequireAuth", cc.RequireAuth, []string{"", "password"}},
+	} {
+		if !slices.Contains(field.valid, field.value) {
+			return fmt.Errorf("ConnConfig.%s was changed to %q and must be one of %q", field.name, field.value, field.valid)
+		}
+	}
+	return nil
 }
 
 func (s seal) checkTLS(cc *pgconn.Config) error {
@@ -43,59 +86,89 @@ func (s seal) checkTLS(cc *pgconn.Config) error {
 	case t == nil:
 		return errors.New("ConnConfig.TLSConfig was set to nil: TLS cannot be turned off")
 	case t.InsecureSkipVerify:
-		return errors.New("ConnConfig.TLSConfig.InsecureSkipVerify was set: the certificate is always verified; WithRootCAs sets whom to trust")
+		return errors.New("ConnConfig.TLSConfig.InsecureSkipVerify was set and must be false; WithRootCAs sets the authorities to trust")
 	case t.ServerName != s.host:
-		return fmt.Errorf("ConnConfig.TLSConfig.ServerName was changed to %q: it is the endpoint, %q", t.ServerName, s.host)
-	case t.RootCAs != s.rootCAs:
-		return errors.New("ConnConfig.TLSConfig.RootCAs was changed: WithRootCAs sets it, once for all connections")
+		return fmt.Errorf("ConnConfig.TLSConfig.ServerName was changed to %q and must be the endpoint, %q", t.ServerName, s.host)
+	case !t.RootCAs.Equal(s.rootCAs):
+		return errors.New("ConnConfig.TLSConfig.RootCAs was changed; WithRootCAs sets it, once for all connections")
 	case t.Time != nil:
-		return errors.New("ConnConfig.TLSConfig.Time was set: certificates are verified by the clock")
+		return errors.New("ConnConfig.TLSConfig.Time was set and must be nil: certificates are verified by the system's clock")
+	case t.KeyLogWriter != nil:
+		return errors.New("ConnConfig.TLSConfig.KeyLogWriter was set and must be nil: whoever reads the keys can read the token")
 	case t.MinVersion != 0 && t.MinVersion < tls.VersionTLS12, t.MaxVersion != 0 && t.MaxVersion < tls.VersionTLS12:
 		return errors.New("ConnConfig.TLSConfig allows less than TLS 1.2, which DSQL refuses")
+	case slices.ContainsFunc(t.CipherSuites, isInsecure):
+		return errors.New("ConnConfig.TLSConfig.CipherSuites has a suite that crypto/tls calls insecure")
 	case cc.SSLNegotiation == "direct" && !slices.Contains(t.NextProtos, alpn):
-		return fmt.Errorf("ConnConfig.TLSConfig.NextProtos was changed to %q: direct TLS needs %q in it", t.NextProtos, alpn)
+		return fmt.Errorf("ConnConfig.TLSConfig.NextProtos was changed to %q and must contain %q for direct TLS", t.NextProtos, alpn)
 	}
 	return nil
 }
 
-// guard stands between the TLS handshake and the first byte of PostgreSQL's
-// protocol. It runs the caller's hook, if there is one.
-func (s seal) guard(hook func(context.Context, *pgconn.Config, net.Conn) (net.Conn, error)) func(context.Context, *pgconn.Config, net.Conn) (net.Conn, error) {
-	return func(ctx context.Context, cc *pgconn.Config, conn net.Conn) (net.Conn, error) {
-		if err := s.check(cc); err != nil {
-			return conn, fmt.Errorf("dsql: while connecting: %w", err)
-		}
-		if err := s.handshake(ctx, conn); err != nil {
-			return conn, err
-		}
-		if hook == nil {
-			return conn, nil
-		}
-		wrapped, err := hook(ctx, cc, conn)
-		if wrapped == nil {
-			wrapped = conn // pgx closes what is returned
-		}
-		if err == nil {
-			if err = s.check(cc); err != nil {
-				err = fmt.Errorf("dsql: after AfterNetConnect: %w", err)
-			}
-		}
-		return wrapped, err
-	}
+func isInsecure(suite uint16) bool {
+	return slices.ContainsFunc(tls.InsecureCipherSuites(), func(s *tls.CipherSuite) bool { return s.ID == suite })
 }
 
-// handshake completes TLS and sees that the server is the endpoint.
-func (s seal) handshake(ctx context.Context, conn net.Conn) error {
+// handshake completes TLS and verifies that the server is the endpoint. It verifies the certificate
+// again: a resumed session may have been verified with other root CAs, and those of the TLS
+// configuration may have been added to since they were checked.
+func (s seal) handshake(ctx context.Context, cc *pgconn.Config, conn net.Conn) error {
 	tlsConn, ok := conn.(*tls.Conn)
 	if !ok {
-		return errors.New("dsql: while connecting: the connection has no TLS")
+		return errors.New("dsql: while connecting: the connection is not encrypted with TLS")
 	}
 	if err := tlsConn.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("dsql: TLS with %s: %w", s.host, err)
 	}
 	state := tlsConn.ConnectionState()
-	if state.ServerName != s.host || len(state.VerifiedChains) == 0 {
-		return fmt.Errorf("dsql: the server's certificate was not verified for %s", s.host)
+	if got := state.NegotiatedProtocol; got != alpn && (got != "" || cc.SSLNegotiation == "direct") {
+		return fmt.Errorf("dsql: the server at %s negotiated the ALPN protocol %q and not %q: it is not DSQL, or a proxy in between terminates TLS", s.host, got, alpn)
+	}
+	if isInsecure(state.CipherSuite) {
+		return fmt.Errorf("dsql: TLS with %s: %s is insecure", s.host, tls.CipherSuiteName(state.CipherSuite))
+	}
+	if state.ServerName != s.host || len(state.PeerCertificates) == 0 {
+		return fmt.Errorf("dsql: TLS with %s: the server has no certificate for it", s.host)
+	}
+	intermediates := x509.NewCertPool()
+	for _, cert := range state.PeerCertificates[1:] {
+		intermediates.AddCert(cert)
+	}
+	_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{DNSName: s.host, Roots: s.rootCAs, Intermediates: intermediates})
+	if err != nil {
+		return fmt.Errorf("dsql: TLS with %s: %w", s.host, err)
 	}
 	return nil
+}
+
+// checkPool checks what WithPoolConfig left behind, so that nothing panics or fails later.
+func checkPool(p *pgxpool.Config) error {
+	switch {
+	case p.ConnConfig == nil:
+		return errors.New("ConnConfig was set to nil: change its fields")
+	case !isParsed(p), !isParsed(p.ConnConfig), !isParsed(&p.ConnConfig.Config):
+		return errors.New("the configuration was replaced by one that ParseConfig did not make: change its fields")
+	case p.MaxConns < 1:
+		return fmt.Errorf("MaxConns is %d and must be 1 or more", p.MaxConns)
+	case p.MinConns < 0 || p.MinIdleConns < 0:
+		return fmt.Errorf("MinConns is %d and MinIdleConns is %d: both must be 0 or more", p.MinConns, p.MinIdleConns)
+	case p.HealthCheckPeriod <= 0:
+		return fmt.Errorf("HealthCheckPeriod is %v and must be over 0", p.HealthCheckPeriod)
+	}
+	life, jitter := p.MaxConnLifetime, p.MaxConnLifetimeJitter
+	switch {
+	case life <= 0:
+		return fmt.Errorf("MaxConnLifetime is %v and must be over 0 and under %v, after which DSQL closes a connection", life, sessionLimit)
+	case jitter < 0:
+		return fmt.Errorf("MaxConnLifetimeJitter is %v and must be 0 or more", jitter)
+	case life >= sessionLimit || jitter >= sessionLimit-life:
+		return fmt.Errorf("MaxConnLifetime %v and MaxConnLifetimeJitter %v, which pgx adds to it, must stay under the %v after which DSQL closes a connection", life, jitter, sessionLimit)
+	}
+	return nil
+}
+
+// isParsed reports whether config bears the mark that pgx panics without.
+func isParsed(config any) bool {
+	mark := reflect.ValueOf(config).Elem().FieldByName("createdByParseConfig")
+	return !mark.IsValid() || mark.Bool()
 }

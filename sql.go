@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,21 +17,20 @@ import (
 	"github.com/go-dsql/dsql/internal/sqlstate"
 )
 
-// OpenDB returns a database/sql pool for the cluster at endpoint. region may be
-// empty when the endpoint tells it. Like [NewPool] it checks what can be checked
-// without the cluster and does not connect: the first query or Ping does.
+// OpenDB returns a database/sql pool for the cluster at endpoint. region may be empty when it can be
+// inferred from the endpoint. Like [NewPool] it checks what can be checked without the cluster and
+// does not connect: the first query or Ping does.
 //
-// Every connection has a token of its own and the seal of this package, and ends
-// 50 to 55 minutes after it was opened, between two uses: SetConnMaxLifetime is
-// not needed. Ten idle connections are kept, for ten minutes; SetMaxIdleConns and
-// SetConnMaxIdleTime change that. SetMaxOpenConns has no limit unless it is set,
-// and should be: a cluster takes 10,000 connections. With [WithPoolConfig], what
-// belongs to one connection (ConnConfig, BeforeConnect, the lifetime and its
-// jitter) counts, and the rest does not.
+// Every connection has its own token and the guarantees of this package, and is closed 50 to 55
+// minutes after it was opened, between two uses: SetConnMaxLifetime is not needed. Ten idle
+// connections are kept, for ten minutes; SetMaxIdleConns and SetConnMaxIdleTime change that. Set
+// SetMaxOpenConns, which has no limit by default: a cluster allows 10,000 connections. Of
+// [WithPoolConfig], what belongs to one connection (ConnConfig, BeforeConnect, the lifetime and its
+// jitter) takes effect, and the rest does not.
 //
-// A transaction's isolation level is the default or [sql.LevelRepeatableRead].
+// A transaction's isolation level must be the default or [sql.LevelRepeatableRead].
 func OpenDB(ctx context.Context, endpoint, region string, opts ...Option) (*sql.DB, error) {
-	c, err := connector(ctx, endpoint, region, opts)
+	c, err := NewConnector(ctx, Config{Endpoint: endpoint, Region: region}, opts...)
 	if err != nil {
 		return nil, explained(err)
 	}
@@ -39,12 +40,105 @@ func OpenDB(ctx context.Context, endpoint, region string, opts ...Option) (*sql.
 	return db, nil
 }
 
+// RegisterDriver registers a database/sql driver as name, for tools that take the name of a driver:
+//
+//	err := dsql.RegisterDriver("dsql")
+//	db, err := sql.Open("dsql", "postgres://app@<cluster ID>.dsql.us-east-1.on.aws/postgres")
+//
+// The data source is a URL as [ParseURL] reads it, and is checked by sql.Open. Credentials are
+// requested by the first connection. Every sql.Open with the same URL shares one [Connector], and
+// every connection has its own token. RegisterDriver returns an error if name is empty or taken.
+func RegisterDriver(name string) error {
+	registerMu.Lock()
+	defer registerMu.Unlock()
+	switch {
+	case name == "":
+		return errors.New("dsql: RegisterDriver was given an empty name")
+	case slices.Contains(sql.Drivers(), name):
+		return fmt.Errorf("dsql: a database/sql driver is already registered as %q", name)
+	}
+	sql.Register(name, &urlDriver{connectors: make(map[string]*urlConnector)})
+	return nil
+}
+
+var registerMu sync.Mutex // sql.Register panics on a name that is taken
+
+// urlDriver opens what URLs describe.
+type urlDriver struct {
+	mu         sync.Mutex
+	connectors map[string]*urlConnector // by URL
+}
+
+// Open opens a connection to what url describes.
+func (d *urlDriver) Open(url string) (driver.Conn, error) {
+	c, err := d.OpenConnector(url)
+	if err != nil {
+		return nil, err
+	}
+	return c.Connect(context.Background())
+}
+
+// OpenConnector returns the connector of url.
+func (d *urlDriver) OpenConnector(url string) (driver.Connector, error) {
+	cfg, err := ParseURL(url)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c, ok := d.connectors[url]
+	if !ok {
+		c = &urlConnector{driver: d, cfg: cfg}
+		d.connectors[url] = c
+	}
+	return c, nil
+}
+
+// urlConnector becomes a Connector with the first connection.
+type urlConnector struct {
+	driver *urlDriver
+	cfg    Config
+
+	mu        sync.Mutex
+	connector *Connector
+}
+
+func (u *urlConnector) Driver() driver.Driver { return u.driver }
+
+func (u *urlConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	c, err := u.resolve(ctx)
+	if err != nil {
+		return nil, explained(err)
+	}
+	return c.Connect(ctx)
+}
+
+// resolve does not hold the lock while it waits for credentials, so that every caller waits for its
+// own context only.
+func (u *urlConnector) resolve(ctx context.Context) (*Connector, error) {
+	u.mu.Lock()
+	c := u.connector
+	u.mu.Unlock()
+	if c != nil {
+		return c, nil
+	}
+	c, err := NewConnector(ctx, u.cfg)
+	if err != nil {
+		return nil, err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.connector == nil {
+		u.connector = c
+	}
+	return u.connector, nil
+}
+
 // sessionEnd is the key of a connection's end in its custom data.
 const sessionEnd = "dsql.sessionEnd"
 
-// Connect opens a connection for database/sql: with Driver it makes c a
-// driver.Connector, for sql.OpenDB and for wrappers. In [sql.Conn.Raw] the
-// connection has a method Conn() *pgx.Conn.
+// Connect opens a connection for database/sql: with Driver it makes c a driver.Connector, for
+// sql.OpenDB and for wrappers. In [sql.Conn.Raw] the connection has a method Conn() *pgx.Conn.
 func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	p := c.pool.Copy()
 	conn, err := stdlib.GetConnector(*p.ConnConfig,
@@ -67,18 +161,18 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	return sqlConn{conn.(*stdlib.Conn)}, nil
 }
 
-// Driver is pgx's driver. It opens no DSQL connection by itself.
+// Driver returns pgx's driver, which opens no DSQL connection by itself.
 func (c *Connector) Driver() driver.Driver { return stdlib.GetDefaultDriver() }
 
-// sqlConn mends what pgx's connection tells database/sql. driver.ErrBadConn has a
-// statement run again on another connection, and pgx gives it also for one that
-// was cut after the server had carried it out.
+// sqlConn corrects what pgx's connection reports to database/sql, which retries a statement on
+// another connection after driver.ErrBadConn: pgx reports that also for a connection that was cut
+// after the server had executed the statement.
 type sqlConn struct{ *stdlibConn }
 
 // stdlibConn gives the embedded field a name that does not hide the method Conn.
 type stdlibConn = stdlib.Conn
 
-// ExecContext runs a statement. It is run again only if nothing of it was sent.
+// ExecContext runs a statement. database/sql retries it only if nothing of it was sent.
 func (c sqlConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	if c.Conn().IsClosed() {
 		return nil, driver.ErrBadConn
@@ -87,7 +181,7 @@ func (c sqlConn) ExecContext(ctx context.Context, query string, args []driver.Na
 	return result, classifyLost(ctx, err)
 }
 
-// QueryContext runs a query, as ExecContext a statement.
+// QueryContext runs a query, with the same retries as ExecContext.
 func (c sqlConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	if c.Conn().IsClosed() {
 		return nil, driver.ErrBadConn
@@ -97,7 +191,7 @@ func (c sqlConn) QueryContext(ctx context.Context, query string, args []driver.N
 }
 
 // classifyLost returns err of a connection that was open when the statement began, without
-// driver.ErrBadConn, which would have it run again.
+// driver.ErrBadConn, which would have it retried.
 func classifyLost(ctx context.Context, err error) error {
 	switch {
 	case !errors.Is(err, driver.ErrBadConn):
@@ -108,7 +202,7 @@ func classifyLost(ctx context.Context, err error) error {
 	return sqlstate.ErrMaybeApplied
 }
 
-// PrepareContext prepares a statement, whose executions are as honest.
+// PrepareContext prepares a statement, whose executions are retried as ExecContext is.
 func (c sqlConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
 	stmt, err := c.stdlibConn.PrepareContext(ctx, query)
 	if err != nil {
@@ -117,13 +211,13 @@ func (c sqlConn) PrepareContext(ctx context.Context, query string) (driver.Stmt,
 	return sqlStmt{stmt.(*stdlib.Stmt), c}, nil
 }
 
-// BeginTx begins a transaction, if DSQL has its isolation level.
+// BeginTx begins a transaction if DSQL has its isolation level.
 func (c sqlConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
 	switch level := sql.IsolationLevel(o.Isolation); level {
 	case sql.LevelDefault, sql.LevelRepeatableRead:
 		return c.stdlibConn.BeginTx(ctx, o)
 	default:
-		return nil, fmt.Errorf("dsql: the isolation level %v is not DSQL's: leave it out, or give sql.LevelRepeatableRead", level)
+		return nil, fmt.Errorf("dsql: DSQL does not have the isolation level %v: leave it out, or use sql.LevelRepeatableRead", level)
 	}
 }
 

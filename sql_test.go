@@ -61,7 +61,7 @@ func TestOpenDBKeepsTheSeal(t *testing.T) {
 	require.ErrorContains(t, db.PingContext(t.Context()), "InsecureSkipVerify")
 	require.Zero(t, s.Accepted())
 	_, err := dsql.OpenDB(t.Context(), "https://"+host, "", opts...)
-	require.ErrorContains(t, err, "give the host name alone")
+	require.ErrorContains(t, err, "use the host name alone")
 }
 
 // A statement that the server has carried out, and whose connection was then cut,
@@ -171,7 +171,7 @@ func TestIsolationLevelsOfDatabaseSQL(t *testing.T) {
 	require.EqualValues(t, 4, begins.Load())
 	for _, level := range []sql.IsolationLevel{sql.LevelReadUncommitted, sql.LevelReadCommitted, sql.LevelWriteCommitted, sql.LevelSnapshot, sql.LevelSerializable, sql.LevelLinearizable} {
 		_, err := db.BeginTx(t.Context(), &sql.TxOptions{Isolation: level})
-		require.ErrorContains(t, err, "dsql: the isolation level "+level.String()+" is not DSQL's")
+		require.ErrorContains(t, err, "dsql: DSQL does not have the isolation level "+level.String())
 	}
 	require.EqualValues(t, 4, begins.Load(), "nothing was sent")
 }

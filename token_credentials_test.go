@@ -24,14 +24,14 @@ import (
 	"github.com/go-dsql/dsql/internal/harness"
 )
 
-var errDialled = errors.New("dialled")
+var errDialed = errors.New("dialed")
 
-// dialCounter counts dials, all of which fail with errDialled.
+// dialCounter counts dials, all of which fail with errDialed.
 func dialCounter() (dsql.Option, *atomic.Int64) {
 	dials := new(atomic.Int64)
 	return dsql.WithDialFunc(func(context.Context, string, string) (net.Conn, error) {
 		dials.Add(1)
-		return nil, errDialled
+		return nil, errDialed
 	}), dials
 }
 
@@ -44,7 +44,7 @@ func TestCredentialsAreCheckedAtConstruction(t *testing.T) {
 		want  string
 	}{
 		{"provider fails", aws.Credentials{}, broken, "dsql: no AWS credentials: "},
-		{"empty keys", aws.Credentials{Source: "test"}, nil, `dsql: no AWS credentials: the provider "test" gave empty keys`},
+		{"empty keys", aws.Credentials{Source: "test"}, nil, `dsql: no AWS credentials: the provider "test" returned empty keys`},
 		{"no secret key", aws.Credentials{AccessKeyID: harness.AccessKey, Source: "test"}, nil, "empty keys"},
 		{"expired", harness.Expiring(-time.Minute), nil, `dsql: the AWS credentials of "test" expire at `},
 		{"about to expire", harness.Expiring(4 * time.Second), nil, "must be renewed"},
@@ -64,7 +64,7 @@ func TestCredentialsAreCheckedAtConstruction(t *testing.T) {
 
 func TestAWSConfigWithoutCredentialsIsAnError(t *testing.T) {
 	_, err := dsql.NewPool(t.Context(), host, "", dsql.WithAWSConfig(aws.Config{}))
-	require.ErrorContains(t, err, "dsql: no AWS credentials: the aws.Config")
+	require.ErrorContains(t, err, "dsql: no AWS credentials: the aws.Config has no")
 }
 
 func TestDefaultChainWithoutCredentialsIsAnError(t *testing.T) {
@@ -77,7 +77,7 @@ func TestDefaultChainWithoutCredentialsIsAnError(t *testing.T) {
 	_, err := dsql.NewPool(t.Context(), host, "")
 	require.ErrorContains(t, err, "dsql: no AWS credentials: ")
 	_, err = dsql.NewPool(t.Context(), host, "", dsql.WithProfile("absent"))
-	require.ErrorContains(t, err, "dsql: loading the AWS configuration: ")
+	require.ErrorContains(t, err, "dsql: loading the AWS configuration")
 	require.ErrorContains(t, err, "absent")
 }
 
@@ -184,11 +184,11 @@ func TestHangingProviderNeitherWedgesThePoolNorBlocksClose(t *testing.T) {
 				err = pool.Ping(t.Context())
 				require.ErrorContains(t, err, "dsql: getting AWS credentials timed out")
 				require.ErrorIs(t, err, context.DeadlineExceeded)
-				require.Zero(t, dials.Load(), "nothing was dialled")
+				require.Zero(t, dials.Load(), "nothing was dialed")
 
 				// The hung call is given up, and the same pool works again.
 				time.Sleep(30 * time.Second)
-				require.ErrorIs(t, pool.Ping(t.Context()), errDialled)
+				require.ErrorIs(t, pool.Ping(t.Context()), errDialed)
 
 				close(release)
 				start := time.Now()
@@ -273,7 +273,7 @@ func TestCredentialsTimeout(t *testing.T) {
 	})
 	for _, d := range []time.Duration{0, -time.Second, time.Microsecond, 31 * time.Second} {
 		_, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(harness.Credentials), dsql.WithCredentialsTimeout(d))
-		require.ErrorContains(t, err, "dsql: the credentials timeout "+d.String()+" is not between 1ms and 30s")
+		require.ErrorContains(t, err, "dsql: the credentials timeout "+d.String()+" must be between 1ms and 30s")
 	}
 	_, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host, Credentials: harness.Credentials, CredentialsTimeout: -1})
 	require.ErrorContains(t, err, "dsql: the credentials timeout")

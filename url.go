@@ -16,15 +16,15 @@ import (
 
 	"github.com/go-dsql/dsql/internal/endpoint"
 	"github.com/go-dsql/dsql/internal/params"
+	"github.com/go-dsql/dsql/internal/redact"
 )
 
 // ParseURL reads a Config from a URL, a host name or a cluster ID:
 //
 //	postgres://app@<cluster ID>.dsql.us-east-1.on.aws/postgres?search_path=app
 //
-// The scheme is postgres, postgresql or dsql. The role may be left out (admin),
-// as may the database, which is postgres. There is no password: tokens are made
-// for you. Parameters:
+// The scheme is postgres, postgresql or dsql. The role may be left out (admin), as may the database,
+// which is postgres. There is no password: tokens are made for you. Parameters:
 //
 //   - region, profile: as in [Config]
 //   - token_lifetime: a Go duration, such as 15m
@@ -35,14 +35,14 @@ import (
 //     (5432)
 //   - sslnegotiation: direct (the default) or postgres
 //   - search_path, application_name, options: sent at startup
-//   - connect_timeout: whole seconds for each address, default 10
+//   - connect_timeout: whole seconds for one connect, default 10
 //   - pool_max_conns, pool_min_conns, pool_min_idle_conns
 //   - pool_max_conn_lifetime, pool_max_conn_lifetime_jitter,
 //     pool_max_conn_idle_time, pool_health_check_period: Go durations
 //   - default_query_exec_mode: cache_statement (the default), cache_describe,
 //     describe_exec, exec or simple_protocol
 //
-// Anything else is refused by name. No error shows what may be a secret.
+// Anything else is refused by name. Errors show no value that may be a secret.
 func ParseURL(u string) (Config, error) {
 	scheme, rest, ok := strings.Cut(strings.TrimSpace(u), "://")
 	if !ok {
@@ -52,15 +52,15 @@ func ParseURL(u string) (Config, error) {
 	switch strings.ToLower(scheme) {
 	case "postgres", "postgresql", "dsql":
 	default:
-		return Config{}, errors.New("dsql: the URL does not begin with postgres://, postgresql:// or dsql://")
+		return Config{}, errors.New("dsql: the URL must begin with postgres://, postgresql:// or dsql://")
 	}
 	authority, rest := cutBefore(rest, "/?#")
 	if strings.Contains(rest, "@") {
 		// What stands before it may be a password with a / or a ? in it.
-		return Config{}, errors.New("dsql: the URL has an @ after its host name (not shown, it may hold a secret): write it as %40; no password is needed, tokens are made for you")
+		return Config{}, errors.New("dsql: the URL has an @ after its host name (not shown, it may hold a secret): write it as %40; no password is needed: tokens are made for you")
 	}
 	if strings.Contains(rest, "#") {
-		return Config{}, errors.New("dsql: the URL has a fragment, which means nothing here: write # as %23")
+		return Config{}, errors.New("dsql: the URL must not have a fragment: write # as %23")
 	}
 	path, query := cutBefore(rest, "?")
 
@@ -69,7 +69,7 @@ func ParseURL(u string) (Config, error) {
 		return Config{}, err
 	}
 	if name, err := url.PathUnescape(strings.TrimPrefix(path, "/")); err != nil || name != "" && name != database {
-		return Config{}, fmt.Errorf("dsql: the URL names the database %.70q: it is always %s", strings.TrimPrefix(path, "/"), database)
+		return Config{}, fmt.Errorf("dsql: the URL names the database %s: it is always %s", redact.Value(strings.TrimPrefix(path, "/")), database)
 	}
 	if err := c.setQuery(strings.TrimPrefix(query, "?")); err != nil {
 		return Config{}, err
@@ -98,21 +98,16 @@ func (c *Config) setAuthority(authority string) error {
 		case strings.Contains(authority[:i], ":"):
 			return errors.New("dsql: the URL has a password: leave it out, tokens are made for you")
 		case err != nil:
-			return errors.New("dsql: the role in the URL has a % that begins no escape: write it as %25")
+			return errors.New("dsql: the role in the URL has a % that is not followed by two hexadecimal digits: write it as %25")
 		case role == "":
 			return errors.New("dsql: the URL has an empty role before its @: name one, or leave the @ out for admin")
 		}
 		c.User = role
 	}
 	if strings.Contains(host, ",") {
-		return errors.New("dsql: the URL names several hosts: give one cluster's endpoint")
+		return errors.New("dsql: the URL names several hosts: use one cluster's endpoint")
 	}
-	e, err := endpoint.Parse(host)
-	if err != nil {
-		return err
-	}
-	c.Endpoint = e.Name()
-	return nil
+	return c.setEndpoint(host)
 }
 
 func (c *Config) setQuery(query string) error {
@@ -124,14 +119,14 @@ func (c *Config) setQuery(query string) error {
 		rawName, rawValue, _ := strings.Cut(pair, "=")
 		name, err := url.QueryUnescape(rawName)
 		if err != nil {
-			return errors.New("dsql: the name of a parameter of the URL has a % that begins no escape: write it as %25")
+			return errors.New("dsql: the name of a parameter of the URL has a % that is not followed by two hexadecimal digits: write it as %25")
 		}
 		value, err := url.QueryUnescape(rawValue)
 		if err != nil {
-			return fmt.Errorf("dsql: the URL's %.40q has a %% that begins no escape: write it as %%25", name)
+			return fmt.Errorf("dsql: the URL's %s has a %% that is not followed by two hexadecimal digits: write it as %%25", redact.Value(name))
 		}
 		if _, twice := seen[name]; twice {
-			return fmt.Errorf("dsql: the URL has %.40q twice: give it once", name)
+			return fmt.Errorf("dsql: the URL has %s twice: keep one", redact.Value(name))
 		}
 		seen[name] = value
 		if err := c.setParam(name, value); err != nil {
@@ -141,14 +136,7 @@ func (c *Config) setQuery(query string) error {
 	if err := c.setDialAddress(seen["hostaddr"], seen["port"]); err != nil {
 		return err
 	}
-	if c.Region == "" {
-		return nil
-	}
-	e, err := endpoint.Parse(c.Endpoint)
-	if err == nil {
-		_, err = e.In(c.Region)
-	}
-	return err
+	return c.setEndpoint(c.Endpoint)
 }
 
 // setParam sets one parameter of a URL. Its value is checked here or by validate.
@@ -160,7 +148,7 @@ func (c *Config) setParam(name, value string) error {
 	case !isSetting && !slices.Contains(urlParams, name):
 		return unknownParam(name)
 	case value == "":
-		return fmt.Errorf("dsql: the URL's %s is empty: give a value, or leave it out", name)
+		return fmt.Errorf("dsql: the URL's %s is empty: set a value, or leave it out", name)
 	case isSetting:
 		if c.Settings == nil {
 			c.Settings = make(map[string]string)
@@ -177,14 +165,14 @@ func (c *Config) setParam(name, value string) error {
 	case name == "token_lifetime":
 		d, err := time.ParseDuration(value)
 		if err != nil {
-			return fmt.Errorf("dsql: the URL's token_lifetime is %.40q: give a Go duration, such as 15m", value)
+			return fmt.Errorf("dsql: the URL's token_lifetime is %s and must be a Go duration, such as 15m", redact.Value(value))
 		}
 		return WithTokenLifetime(d)(c)
 	}
 	return nil
 }
 
-// urlParams are what a URL may have besides settings.
+// urlParams are the parameters of a URL other than settings.
 var urlParams = []string{"application_name", "hostaddr", "options", "port", "profile", "region", "search_path", "sslmode",
 	"sslrootcert", "token_lifetime"}
 
@@ -192,7 +180,7 @@ var urlParams = []string{"application_name", "hostaddr", "options", "port", "pro
 func (c *Config) setDialAddress(hostaddr, dialPort string) error {
 	n, err := strconv.ParseUint(cmp.Or(dialPort, strconv.Itoa(port)), 10, 16)
 	if err != nil || n == 0 {
-		return fmt.Errorf("dsql: the URL's port is %.40q: must be a number from 1 to 65535", dialPort)
+		return fmt.Errorf("dsql: the URL's port is %s: must be a number from 1 to 65535", redact.Value(dialPort))
 	}
 	if hostaddr == "" {
 		if n != port {
@@ -202,7 +190,7 @@ func (c *Config) setDialAddress(hostaddr, dialPort string) error {
 	}
 	ip, err := netip.ParseAddr(hostaddr)
 	if err != nil {
-		return fmt.Errorf("dsql: the URL's hostaddr is %.40q: must be an IP address", hostaddr)
+		return fmt.Errorf("dsql: the URL's hostaddr is %s: must be an IP address", redact.Host(hostaddr))
 	}
 	c.DialAddress = netip.AddrPortFrom(ip, uint16(n)).String()
 	return nil
@@ -229,9 +217,9 @@ func checkSSLMode(mode string) error {
 	case "require", "verify-ca", "verify-full":
 		return nil
 	case "disable", "allow", "prefer":
-		return fmt.Errorf("dsql: the URL's sslmode is %s, which allows connections without TLS: DSQL has none; give verify-full or leave it out", mode)
+		return fmt.Errorf("dsql: the URL's sslmode is %s, which allows connections without TLS, and must be verify-full or left out", mode)
 	}
-	return fmt.Errorf("dsql: the URL's sslmode is %.40q: give verify-full or leave it out", mode)
+	return fmt.Errorf("dsql: the URL's sslmode is %s and must be verify-full or left out", redact.Value(mode))
 }
 
 // unknownParam names the parameter, and never its value.
@@ -246,10 +234,10 @@ func unknownParam(name string) error {
 			nearest, least = known, d
 		}
 	}
-	return fmt.Errorf("dsql: the URL has an unknown parameter %.40q; the nearest known one is %s (session parameters go into options=-c name=value)", name, nearest)
+	return fmt.Errorf("dsql: the URL has an unknown parameter %s; the nearest known one is %s (session parameters go into options=-c name=value)", redact.Value(name), nearest)
 }
 
-// distance is the number of bytes to add, take or change between a and b.
+// distance returns the number of bytes to add, remove or change between a and b.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
@@ -270,11 +258,10 @@ func distance(a, b string) int {
 	return row[len(b)]
 }
 
-// URL writes c so that [ParseURL] reads the same Config, without a secret in it.
-// A URL cannot hold Credentials, AWSConfig, RootCAs, DialFunc, a DialAddress that
-// is not an IP address and a port, CredentialsTimeout, PoolConfig, ConnectRate,
-// ConnectBurst and Logger: they are left out. RuntimeParams that have no parameter of their own become part of
-// options. URL returns "" if the Endpoint is not one.
+// URL returns a URL of which [ParseURL] makes the same Config, without a secret in it. A URL cannot
+// hold Credentials, AWSConfig, RootCAs, DialFunc, a DialAddress that is not an IP address and a port,
+// CredentialsTimeout, PoolConfig, ConnectLimiter and Logger: they are left out. RuntimeParams that
+// have no parameter of their own become part of options. URL returns "" if the Endpoint is invalid.
 func (c Config) URL() string {
 	e, err := endpoint.Parse(c.Endpoint)
 	if err != nil {
@@ -316,19 +303,35 @@ func (c Config) URL() string {
 	return u.String()
 }
 
-// FromEnv reads a Config from the environment: DSQL_ENDPOINT (required),
-// DSQL_REGION, DSQL_USER and DSQL_PROFILE, which are the fields of [Config] of
-// those names. AWS_* variables are the SDK's, which reads them where credentials
-// or the region come from it.
+// FromEnv reads a Config from the environment: DSQL_ENDPOINT (required), DSQL_REGION, DSQL_USER and
+// DSQL_PROFILE, which are the fields of [Config] of those names. The values are validated
+// as [ParseURL] does; space around all but the role is removed. AWS_* variables are the SDK's, which reads them where
+// credentials or the region come from it.
 func FromEnv() (Config, error) {
-	c := Config{
-		Endpoint: os.Getenv("DSQL_ENDPOINT"),
-		Region:   os.Getenv("DSQL_REGION"),
-		User:     os.Getenv("DSQL_USER"),
-		Profile:  os.Getenv("DSQL_PROFILE"),
-	}
-	if strings.TrimSpace(c.Endpoint) == "" {
+	env := func(name string) string { return strings.TrimSpace(os.Getenv(name)) }
+	// A role with space around it is refused, not guessed.
+	c := Config{Endpoint: env("DSQL_ENDPOINT"), Region: env("DSQL_REGION"), User: os.Getenv("DSQL_USER"), Profile: env("DSQL_PROFILE")}
+	if c.Endpoint == "" {
 		return Config{}, errors.New("dsql: the environment variable DSQL_ENDPOINT is not set: " + endpoint.Want)
 	}
+	if err := c.setEndpoint(c.Endpoint); err != nil {
+		return Config{}, err
+	}
+	if err := c.validate(); err != nil {
+		return Config{}, err
+	}
 	return c, nil
+}
+
+// setEndpoint sets the endpoint, which must agree with the region if there is one.
+func (c *Config) setEndpoint(given string) error {
+	e, err := endpoint.Parse(given)
+	if err != nil {
+		return err
+	}
+	c.Endpoint = e.Name()
+	if c.Region != "" {
+		_, err = e.In(c.Region)
+	}
+	return err
 }

@@ -29,6 +29,6 @@ func TestFromEnv(t *testing.T) {
 	for _, blank := range []string{"", "  "} {
 		t.Setenv("DSQL_ENDPOINT", blank)
 		_, err = dsql.FromEnv()
-		require.ErrorContains(t, err, "dsql: the environment variable DSQL_ENDPOINT is not set: give <cluster ID>.dsql.<region>.on.aws")
+		require.ErrorContains(t, err, "dsql: the environment variable DSQL_ENDPOINT is not set: use <cluster ID>.dsql.<region>.on.aws")
 	}
 }

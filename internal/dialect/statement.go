@@ -208,7 +208,7 @@ func (s source) rewrite(st *Statement) {
 		return
 	}
 	st.EstimatesCost = estimatesCost(s.ts)
-	s.rewriteStorage(st)
+	s.rewriteTable(st)
 	s.rewriteSetting(st)
 	s.rewriteRole(st)
 }

@@ -18,6 +18,9 @@ func (f *frontend) handleExtended(m message) {
 		f.handleSync(m)
 		return
 	}
+	if f.held != nil {
+		f.executeHeld(false)
+	}
 	if f.skipping {
 		return
 	}
@@ -118,6 +121,10 @@ func (f *frontend) handleExecute(m message, p portal) {
 		f.refuseInBatch(refusal)
 		return
 	}
+	if st.Kind == dialect.DDL && !f.inTransaction() {
+		f.held = &p
+		return
+	}
 	if f.intercepts(st) {
 		f.skipping = !f.drain() || !f.execPortal(m, p)
 		return
@@ -133,7 +140,14 @@ func (f *frontend) handleExecute(m message, p portal) {
 // handleSync ends a batch.
 func (f *frontend) handleSync(m message) {
 	f.proxy.Faults.waitLatency(f.proxy.ctx)
+	if f.held != nil {
+		f.executeHeld(true)
+	}
 	f.skipping = false
+	if f.inPipeline {
+		f.endPipeline()
+		return
+	}
 	f.openBatch()
 	f.batch = nil
 	_, _ = f.server.w.Write(m)

@@ -16,6 +16,8 @@ type frontend struct {
 	portals    map[string]portal             // by name
 	batch      *exchange                     // of extended-query messages, up to their Sync
 	skipping   bool                          // discard messages up to the next Sync, after an error
+	held       *portal                       // DDL that waits for the next message: see executeHeld
+	inPipeline bool                          // in the transaction block of a pipeline with DDL
 }
 
 func newFrontend(s *session) *frontend {

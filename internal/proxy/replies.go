@@ -50,6 +50,9 @@ func (r *relay) rewriteComplete(x *exchange, m message) message {
 	if st.Kind == dialect.DDL && r.status == 'I' {
 		r.bumpCatalog()
 	}
+	if st.EstimatesCost && m.kind() == 'C' {
+		return append(costEstimate(), m...)
+	}
 	if st.Tag == "" || m.kind() != 'C' {
 		return m
 	}

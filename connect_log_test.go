@@ -114,15 +114,15 @@ func TestRefusalsAreWarnings(t *testing.T) {
 func TestOtherFailuresToConnectAreNotWarnings(t *testing.T) {
 	dial, _ := dialCounter()
 	var log lines
-	require.ErrorIs(t, harness.Ping(t, harness.NewPool(t, dsql.WithCredentials(harness.Credentials), dial, log.option())), errDialled)
+	require.ErrorIs(t, harness.Ping(t, harness.NewPool(t, dsql.WithCredentials(harness.Credentials), dial, log.option())), errDialed)
 	all := log.all(t)
 	require.Equal(t, "DEBUG", all[len(all)-1]["level"])
 	require.Equal(t, "dsql: connect failed", all[len(all)-1]["msg"])
-	require.Contains(t, all[len(all)-1]["error"], "dialled")
+	require.Contains(t, all[len(all)-1]["error"], "dialed")
 }
 
 func TestMissingCredentialsAreAWarning(t *testing.T) {
-	provider, _ := harness.Provider(func(context.Context, int64) (aws.Credentials, error) { return aws.Credentials{}, errDialled })
+	provider, _ := harness.Provider(func(context.Context, int64) (aws.Credentials, error) { return aws.Credentials{}, errDialed })
 	var log lines
 	_, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(provider), log.option())
 	require.Error(t, err)

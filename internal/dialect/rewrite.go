@@ -21,9 +21,10 @@ func (s source) edited(edits []edit) string {
 	return b.String()
 }
 
-// rewriteStorage says in the words of every PostgreSQL how a column is stored: versions
-// before 16 have neither STORAGE in the definition of a column nor STORAGE DEFAULT.
-func (s source) rewriteStorage(st *Statement) {
+// rewriteTable says in the words of every PostgreSQL how a column is stored: versions
+// before 16 have neither STORAGE in the definition of a column nor STORAGE DEFAULT. All
+// triggers of a table are those of the user, of whom DSQL has none.
+func (s source) rewriteTable(st *Statement) {
 	var edits []edit
 	for _, element := range elements(s.ts) {
 		if _, column := name(element); len(column) > 0 {
@@ -46,6 +47,8 @@ func (s source) rewriteStorage(st *Statement) {
 			edits = append(edits, edit{clause[0].start, clause[1].end, mode})
 		} else if rest, ok := match(action, "alter column? NAME set"); ok && fits(rest, "storage default") {
 			edits = append(edits, edit{rest[0].start, rest[1].end, "STATISTICS -1"}) // changes nothing
+		} else if fits(action, "enable|disable trigger all") {
+			edits = append(edits, edit{action[2].start, action[2].end, "USER"}) // not those of the engine
 		}
 	}
 	if len(edits) > 0 {
