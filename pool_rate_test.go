@@ -110,7 +110,7 @@ func TestConnectRateIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "dsql: ConnectLimiter is a nil *rate.Limiter")
 }
 
-// coldStart opens n connections, 200 at a time, and returns those that failed.
+// coldStart opens n connections, 40 at a time, and returns those that failed.
 func coldStart(t *testing.T, n int, quota dsqltest.Option, guard dsql.Option) (failed int64, err error) {
 	t.Helper()
 	c := dsqltest.Start(t, quota)
@@ -119,7 +119,7 @@ func coldStart(t *testing.T, n int, quota dsqltest.Option, guard dsql.Option) (f
 	var failures atomic.Int64
 	var last atomic.Value
 	var wait sync.WaitGroup
-	for range 200 {
+	for range 40 {
 		wait.Go(func() {
 			for range jobs {
 				conn, err := connector.Connect(t.Context())
