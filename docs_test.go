@@ -62,7 +62,7 @@ func TestConfigurationIsDocumented(t *testing.T) {
 	for _, option := range options {
 		require.True(t, strings.Contains(string(page), "`"+option[1]+"`"), option[1])
 	}
-	for name := range params.Refused {
+	for _, name := range params.Refused() {
 		require.True(t, strings.Contains(string(page), "`"+name+"`"), name)
 	}
 }

@@ -312,8 +312,8 @@ func (c *Connector) nameCluster(cc *pgx.ConnConfig) error {
 	if cc.RuntimeParams == nil {
 		cc.RuntimeParams = make(map[string]string)
 	}
-	if options := cc.RuntimeParams["options"]; !strings.Contains(options, params.ClusterOption+"=") {
-		cc.RuntimeParams["options"] = params.AppendOption(options, params.ClusterOption, c.endpoint.ClusterID)
+	if options := cc.RuntimeParams["options"]; !strings.Contains(options, params.ClusterID+"=") {
+		cc.RuntimeParams["options"] = params.AppendOption(options, params.ClusterID, c.endpoint.ClusterID)
 	}
 	return nil
 }

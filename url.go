@@ -1,12 +1,16 @@
 package dsql
 
 import (
+	"cmp"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,6 +29,10 @@ import (
 //   - region, profile: as in [Config]
 //   - token_lifetime: a Go duration, such as 15m
 //   - sslmode: require, verify-ca or verify-full, all of which mean verify-full
+//   - sslrootcert: a PEM file of the certificate authorities to verify the server's certificate
+//     against, or system
+//   - hostaddr, port: the IP address to dial in place of the endpoint's, as in libpq, and its port
+//     (5432)
 //   - sslnegotiation: direct (the default) or postgres
 //   - search_path, application_name, options: sent at startup
 //   - connect_timeout: whole seconds for one connect, default 10
@@ -103,7 +111,7 @@ func (c *Config) setAuthority(authority string) error {
 }
 
 func (c *Config) setQuery(query string) error {
-	seen := make(map[string]bool)
+	seen := make(map[string]string)
 	for pair := range strings.SplitSeq(query, "&") {
 		if pair == "" {
 			continue
@@ -117,13 +125,16 @@ func (c *Config) setQuery(query string) error {
 		if err != nil {
 			return fmt.Errorf("dsql: the URL's %s has a %% that is not followed by two hexadecimal digits: write it as %%25", redact.Value(name))
 		}
-		if seen[name] {
+		if _, twice := seen[name]; twice {
 			return fmt.Errorf("dsql: the URL has %s twice: keep one", redact.Value(name))
 		}
-		seen[name] = true
+		seen[name] = value
 		if err := c.setParam(name, value); err != nil {
 			return err
 		}
+	}
+	if err := c.setDialAddress(seen["hostaddr"], seen["port"]); err != nil {
+		return err
 	}
 	return c.setEndpoint(c.Endpoint)
 }
@@ -149,6 +160,8 @@ func (c *Config) setParam(name, value string) error {
 		c.Profile = value
 	case name == "sslmode":
 		return checkSSLMode(value)
+	case name == "sslrootcert":
+		return c.setRootCAs(value)
 	case name == "token_lifetime":
 		d, err := time.ParseDuration(value)
 		if err != nil {
@@ -160,7 +173,44 @@ func (c *Config) setParam(name, value string) error {
 }
 
 // urlParams are the parameters of a URL other than settings.
-var urlParams = []string{"application_name", "options", "profile", "region", "search_path", "sslmode", "token_lifetime"}
+var urlParams = []string{"application_name", "hostaddr", "options", "port", "profile", "region", "search_path", "sslmode",
+	"sslrootcert", "token_lifetime"}
+
+// setDialAddress sets the address to dial from hostaddr and port, either of which may be empty.
+func (c *Config) setDialAddress(hostaddr, dialPort string) error {
+	n, err := strconv.ParseUint(cmp.Or(dialPort, strconv.Itoa(port)), 10, 16)
+	if err != nil || n == 0 {
+		return fmt.Errorf("dsql: the URL's port is %s: must be a number from 1 to 65535", redact.Value(dialPort))
+	}
+	if hostaddr == "" {
+		if n != port {
+			return fmt.Errorf("dsql: the URL's port is %d: must be 5432, unless hostaddr names another address to dial", n)
+		}
+		return nil
+	}
+	ip, err := netip.ParseAddr(hostaddr)
+	if err != nil {
+		return fmt.Errorf("dsql: the URL's hostaddr is %s: must be an IP address", redact.Host(hostaddr))
+	}
+	c.DialAddress = netip.AddrPortFrom(ip, uint16(n)).String()
+	return nil
+}
+
+// setRootCAs reads the file that sslrootcert names. "system" is the default, as in libpq.
+func (c *Config) setRootCAs(file string) error {
+	if file == "system" {
+		return nil
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("dsql: the URL's sslrootcert: %w", err)
+	}
+	c.RootCAs = x509.NewCertPool()
+	if !c.RootCAs.AppendCertsFromPEM(pem) {
+		return fmt.Errorf("dsql: the URL's sslrootcert %q must be a PEM file of certificates, and has none", file)
+	}
+	return nil
+}
 
 func checkSSLMode(mode string) error {
 	switch mode {
@@ -209,9 +259,9 @@ func distance(a, b string) int {
 }
 
 // URL returns a URL of which [ParseURL] makes the same Config, without a secret in it. A URL cannot
-// hold Credentials, AWSConfig, RootCAs, DialFunc, DialAddress, CredentialsTimeout, PoolConfig,
-// ConnectLimiter and Logger: they are left out. RuntimeParams that have no parameter of their own
-// become part of options. URL returns "" if the Endpoint is invalid.
+// hold Credentials, AWSConfig, RootCAs, DialFunc, a DialAddress that is not an IP address and a port,
+// CredentialsTimeout, PoolConfig, ConnectLimiter and Logger: they are left out. RuntimeParams that
+// have no parameter of their own become part of options. URL returns "" if the Endpoint is invalid.
 func (c Config) URL() string {
 	e, err := endpoint.Parse(c.Endpoint)
 	if err != nil {
@@ -225,6 +275,10 @@ func (c Config) URL() string {
 	}
 	set("region", c.Region)
 	set("profile", c.Profile)
+	if address, err := netip.ParseAddrPort(c.DialAddress); err == nil {
+		query.Set("hostaddr", address.Addr().String())
+		query.Set("port", strconv.Itoa(int(address.Port())))
+	}
 	if c.TokenLifetime != 0 {
 		query.Set("token_lifetime", c.TokenLifetime.String())
 	}

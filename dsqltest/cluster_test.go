@@ -3,11 +3,8 @@ package dsqltest
 import (
 	"context"
 	"fmt"
-	"net"
-	"runtime"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -30,11 +27,14 @@ func TestOptionsThatAreRefused(t *testing.T) {
 		"option 1 is nil": nil,
 		`the region "Ireland" is not an AWS Region's name`: WithRegion("Ireland"),
 		`the region "" is not an AWS Region's name`:        WithRegion(""),
-		"WithRole was given an empty name":                 WithRole(""),
-		"the role admin is always there":                   WithRole("admin"),
-		`the role "postgres" is not free`:                  WithRole("postgres"),
-		`the role "pg_monitor" is not free`:                WithRole("pg_monitor"),
-		`the role "a\x00b" is not a name`:                  WithRole("a\x00b"),
+		"WithRole: the name must not be empty":             WithRole(""),
+		"WithRole: the role admin always exists":           WithRole("admin"),
+		`WithRole: the name "postgres" is reserved`:        WithRole("postgres"),
+		`WithRole: the name "pg_monitor" is reserved`:      WithRole("pg_monitor"),
+		`WithRole: invalid name "a\x00b"`:                  WithRole("a\x00b"),
+		"WithConnectionLimit(0): must be 1 or more":        WithConnectionLimit(0),
+		"WithConnectQuota(0, 1): the rate must be":         WithConnectQuota(0, 1),
+		"WithConnectQuota(1, 0): the rate must be":         WithConnectQuota(1, 0),
 	} {
 		_, err := Run(t.Context(), opt)
 		require.ErrorContains(t, err, "dsqltest: "+want)
@@ -104,60 +104,31 @@ func TestCloseCutsConnectionsAndRemovesTheDatabase(t *testing.T) {
 	c, err := Run(t.Context())
 	require.NoError(t, err)
 	other := Start(t)
-	idle, err := login(t, pgConfig(t, c, "admin", signToken(t, c, "admin")))
-	require.NoError(t, err)
-	busy, err := login(t, pgConfig(t, c, "admin", signToken(t, c, "admin")))
-	require.NoError(t, err)
-	done := sleeping(t, c, busy)
-	halfway := dialWire(t, c)
-	halfway.startup("user", "admin", "database", "postgres")
-	halfway.requirePasswordRequest()
+	idle, busy := connect(t, c), connect(t, c)
+	done := make(chan error, 1)
+	go func() {
+		_, err := busy.Exec(context.Background(), "SELECT pg_sleep(600)")
+		done <- err
+	}()
+	require.Eventually(t, func() bool {
+		var found bool
+		err := idle.QueryRow(t.Context(), "SELECT true FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'", busy.PgConn().PID()).Scan(&found)
+		return err == nil && found
+	}, testWait, tick)
 
 	require.NoError(t, c.Close())
 	require.Error(t, <-done)
 	require.Error(t, idle.Ping(t.Context()))
-	halfway.requireClosed()
 	require.NoError(t, c.Close())
 
-	var there bool
+	var exists bool
 	pool := newPool(t, other)
-	require.NoError(t, pool.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", c.database).Scan(&there))
-	require.False(t, there)
+	require.NoError(t, pool.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", c.database).Scan(&exists))
+	require.False(t, exists)
 
-	// The listener is still there, for the other one.
+	// The listener is still open, for the other cluster.
 	_, err = dsql.Connect(t.Context(), c.Endpoint(), "", c.Options()...)
-	requireRefusal(t, err, "08006", "unable to accept connection, invalid sni")
-}
-
-func TestNothingIsLeftWhenTheLastClusterIsClosed(t *testing.T) {
-	Start(t).Close() // what the process keeps, the engine, is there from here on
-	before := runtime.NumGoroutine()
-
-	t.Run("clients", func(t *testing.T) { // which are closed at its end
-		first, err := Run(t.Context())
-		require.NoError(t, err)
-		second, err := Run(t.Context())
-		require.NoError(t, err)
-		require.Equal(t, first.Address(), second.Address())
-		for _, c := range []*Cluster{first, second} {
-			conn, err := login(t, pgConfig(t, c, "admin", signToken(t, c, "admin")))
-			require.NoError(t, err)
-			sleeping(t, c, conn)
-		}
-		_, err = net.Dial("tcp", first.Address()) // says nothing
-		require.NoError(t, err)
-
-		require.NoError(t, first.Close())
-		require.NoError(t, newPool(t, second).Ping(t.Context()))
-		address := second.Address()
-		require.NoError(t, second.Close())
-
-		_, err = net.Dial("tcp", address)
-		require.ErrorContains(t, err, "refused")
-	})
-	require.Nil(t, shared.listener)
-	// One more asks.
-	require.Eventually(t, func() bool { return runtime.NumGoroutine() <= before+1 }, time.Minute, 5*time.Millisecond)
+	requireError(t, err, "08006", "unable to accept connection, invalid sni")
 }
 
 func TestRunAfterTheContextIsDone(t *testing.T) {

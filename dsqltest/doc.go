@@ -1,5 +1,5 @@
-// Package dsqltest runs a local cluster that behaves like Amazon Aurora DSQL where
-// a client can tell, for tests that need no AWS account.
+// Package dsqltest runs a local cluster that behaves like Amazon Aurora DSQL as far as a client can
+// observe, for tests that need no AWS account.
 //
 //	func TestCities(t *testing.T) {
 //		c := dsqltest.Start(t)
@@ -7,60 +7,57 @@
 //		…
 //	}
 //
-// Behind it is real PostgreSQL, 14 to 18, found in $DSQLTEST_POSTGRES (a directory,
-// or the path of postgres), on PATH, or where packages put it. Where there is none,
-// the error says what to install. It runs on Linux and macOS; a process of root
-// runs it as the user postgres, else nobody. All clusters of a process share one
-// PostgreSQL, which ends with the process, and each is a database of its own, so
-// tests run in parallel.
+// Behind it runs real PostgreSQL, 14 to 18, found in $DSQLTEST_POSTGRES (a directory, or the path
+// of postgres), on PATH, or where packages install it. If none is found, the error says what to
+// install. It runs on Linux and macOS; as root it runs as the user postgres, else nobody. All
+// clusters of a process share one PostgreSQL server, which ends with the process. Each cluster is a
+// database of its own, so tests run in parallel.
 //
-// # What is like DSQL
+// # Fidelity
 //
-//   - TLS only, 1.2 or later, begun at once (with ALPN "postgresql") or after an
-//     SSLRequest, with a certificate for the endpoint's domain.
-//   - The cluster is found by the name that TLS was begun with (SNI), which may be
-//     the endpoint or its PrivateLink form, or else by the startup option
-//     amzn-cluster-id. A client that sends neither is refused in DSQL's words.
-//   - The password is a token, in clear, and is verified as AWS would: signature,
-//     service, region, host, action against the role, dates, lifetime, session
-//     token. Both forms of a token, HOST?… and HOST/?…, are taken.
-//   - Refusals have the SQLSTATE, the words and the hint that were recorded from
-//     real clusters. [Cluster.LastRefusal] tells the exact reason besides.
-//   - Roles: admin; those of CREATE ROLE, which connect while AWS IAM GRANT ties them
-//     to [Cluster.Principal]; those of [WithRole], which does both.
-//   - No writer waits for another. Of two that write one row, the loser's COMMIT
-//     answers 40001 (OC000); a change of the schema is met once by every other
-//     session, as 40001 (OC001).
-//   - What DSQL does not have is refused in its words: statements, types, settings,
-//     isolation levels, savepoints, two DDL statements in one transaction, DDL beside
-//     DML, more than 3,000 rows or 10 MiB, transactions of over 300 seconds.
-//     CREATE INDEX ASYNC has a job in sys.jobs, for sys.wait_for_job.
+//   - TLS is required, 1.2 or later, either direct (with ALPN "postgresql") or after an SSLRequest.
+//     The certificate is for the endpoint's domain.
+//   - The cluster is found by the SNI hostname, which may be the endpoint or its PrivateLink form,
+//     or else by the startup option amzn-cluster-id. A client that sends neither is refused in
+//     DSQL's words.
+//   - The password is a token, in cleartext, and is verified as AWS would: signature, service,
+//     region, host, action against the role, dates, lifetime, session token. Both forms of a token,
+//     HOST?… and HOST/?…, are accepted.
+//   - Refusals carry the SQLSTATE, the message and the hint that were recorded from real clusters.
+//     [Cluster.LastRefusal] returns the exact reason.
+//   - Roles are admin; those of CREATE ROLE, which may connect once AWS IAM GRANT has granted them
+//     to [Cluster.Principal]; and those of [WithRole], which does both.
+//   - Writers never block. Of two that write one row, the loser's COMMIT fails with 40001 (OC000).
+//     After a schema change, every other session fails once with 40001 (OC001).
+//   - What DSQL does not support is refused in its words: statements, types, settings, isolation
+//     levels, savepoints, two DDL statements in one transaction, DDL together with DML, more than
+//     3,000 rows or 10 MiB, transactions of more than 300 seconds. CREATE INDEX ASYNC creates a job
+//     in sys.jobs, for sys.wait_for_job.
 //
-// docs/testing.md has the table of what is refused.
+// docs/testing.md lists what is refused.
 //
 // # Faults
 //
-// Methods of [Cluster] make go wrong what does go wrong: [Cluster.ConflictNext] and
-// [Cluster.SchemaConflictNext] at COMMIT, [Cluster.CutAtCommit], [Cluster.CutConnections],
-// [Cluster.ExpireSessions], [Cluster.RefuseConnections], [Cluster.SetWaking],
-// [Cluster.Pause] and [Cluster.Resume], [Cluster.SetLatency], [Cluster.SetClockOffset].
-// [WithConnectionLimit] and [WithConnectQuota] enforce quotas. [Cluster.Stats] counts.
-// [Schema] applies files.
+// Methods of [Cluster] inject faults: [Cluster.ConflictNext] and [Cluster.SchemaConflictNext] at
+// COMMIT, [Cluster.CutAtCommit], [Cluster.CutConnections], [Cluster.ExpireSessions],
+// [Cluster.RefuseConnections], [Cluster.SetWaking], [Cluster.Pause] and [Cluster.Resume],
+// [Cluster.SetLatency], [Cluster.SetClockOffset]. [WithConnectionLimit] and [WithConnectQuota]
+// enforce quotas. [Cluster.Stats] counts. [Schema] applies schema files.
 //
-// # What is not
+// # Known differences
 //
-//   - The second to write a row loses, even if the first then rolls back. What a
-//     transaction has lost it does not see. Where the answer to a statement cannot be
-//     made up, as with RETURNING, the statement fails and not the COMMIT.
-//   - What was only locked, by FOR UPDATE, is free once its transaction has ended.
-//   - Indexes are built at once. Keys may be as long as PostgreSQL's.
-//   - A message of a client over 10 MiB is refused with 08P01, as the documentation has
-//     it; a real cluster was seen to close the connection without a word.
-//   - Not recorded from a real cluster, and so a guess: the SQLSTATE 08006 of a missing
-//     or unknown SNI and of "waking up cluster"; what a client without TLS, of another
-//     database or with an unknown role is told; the FATAL for a startup parameter; the
-//     end of the hint "Signature expired: "; no hint for a wrong region, host, service
-//     or signature; five minutes of clock skew allowed; cancel requests, which work here.
+//   - The second session to write a row loses, even if the first then rolls back. A transaction
+//     does not see its own writes to rows that it has lost. Where the reply to a statement cannot
+//     be synthesized, as with RETURNING, the statement fails instead of COMMIT.
+//   - A row that was only locked, with FOR UPDATE, is free once its transaction has ended.
+//   - Indexes are built synchronously. Keys may be as long as PostgreSQL's.
+//   - A client's message over 10 MiB is refused with 08P01, as documented; a real cluster was seen
+//     to close the connection silently.
+//   - Unverified, for lack of records from a real cluster: the SQLSTATE 08006 of a missing or
+//     unknown SNI and of "waking up cluster"; the replies to a client without TLS, with another
+//     database or with an unknown role; the FATAL for a startup parameter; the end of the hint
+//     "Signature expired: "; no hint for a wrong region, host, service or signature; five minutes
+//     of allowed clock skew; cancel requests, which work here.
 //
-// docs/testing.md has all that is known to differ.
+// docs/testing.md lists all known differences.
 package dsqltest

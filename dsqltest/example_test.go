@@ -63,7 +63,7 @@ func ExampleCluster_LastRefusal() {
 	fmt.Println(refusal.Reason)
 	// Output:
 	// 28000 unable to accept connection, access denied
-	// role: "app" does not exist; dsqltest.WithRole, or CREATE ROLE … WITH LOGIN and AWS IAM GRANT, lets it in
+	// role: "app" does not exist; use dsqltest.WithRole, or CREATE ROLE … WITH LOGIN and AWS IAM GRANT
 }
 
 func ExampleWithRole() {

@@ -9,7 +9,7 @@ import (
 	"github.com/go-dsql/dsql/occ"
 )
 
-// refusedAs is what a login as a role is refused for.
+// refusedAs returns why a connection as a role is refused.
 func refusedAs(t *testing.T, c *Cluster, role string) string {
 	t.Helper()
 	_, err := dsql.Connect(t.Context(), c.Endpoint(), c.Region(), append(c.Options(), dsql.WithUser(role))...)
@@ -80,7 +80,7 @@ func TestARoleWorksInItsSchemaAndNotInPublic(t *testing.T) {
 	requireError(t, err, "2BP01", `role "worker" cannot be dropped because some objects depend on it`)
 }
 
-// requireConflictOr is for the first statement after another session's DDL.
+// requireConflictOr also accepts a schema conflict, as after another session's DDL.
 func requireConflictOr(t *testing.T, err error, code, message string) {
 	t.Helper()
 	if occ.ConflictKind(err) != occ.SchemaConflict {

@@ -14,10 +14,10 @@ import (
 	"github.com/go-dsql/dsql/occ"
 )
 
-// Schema applies the files *.sql at the top of fsys to the cluster as admin, in the
-// order of their names, and waits for the indexes that they build. Each statement is
-// a transaction of its own, as DSQL's DDL has to be, and is tried again after a
-// conflict. The test fails at the first error, which names the file and the statement.
+// Schema applies the files *.sql in the root of fsys to the cluster, as admin and in the order of
+// their names, and waits for the indexes that they build. Each statement is a transaction of its
+// own, as DSQL requires of DDL, and is retried on conflict. The test fails at the first error,
+// which names the file and the statement.
 //
 //	//go:embed schema/*.sql
 //	var files embed.FS
@@ -25,7 +25,7 @@ import (
 //	schema, _ := fs.Sub(files, "schema")
 //	dsqltest.Schema(t, cluster, schema)
 //
-// Sessions that were open before meet the change as a schema conflict, as at DSQL.
+// Sessions that were already open see the change as a schema conflict, as on DSQL.
 func Schema(tb testing.TB, cluster *Cluster, fsys fs.FS) {
 	tb.Helper()
 	if err := cluster.applySchema(tb.Context(), fsys); err != nil {
@@ -36,10 +36,10 @@ func Schema(tb testing.TB, cluster *Cluster, fsys fs.FS) {
 func (c *Cluster) applySchema(ctx context.Context, fsys fs.FS) error {
 	names, err := fs.Glob(fsys, "*.sql")
 	if err != nil {
-		return fmt.Errorf("dsqltest: listing the schema's files: %w", err)
+		return fmt.Errorf("dsqltest: listing the schema files: %w", err)
 	}
 	if len(names) == 0 {
-		return fmt.Errorf("dsqltest: the schema has no files *.sql at its top")
+		return fmt.Errorf("dsqltest: the schema must have files *.sql in its root")
 	}
 	slices.Sort(names)
 	conn, err := dsql.Connect(ctx, c.Endpoint(), c.Region(), c.Options()...)
@@ -65,7 +65,7 @@ func (c *Cluster) applySchema(ctx context.Context, fsys fs.FS) error {
 	return waitForJobs(ctx, conn)
 }
 
-// waitForJobs waits until all indexes are built, and fails if one could not be.
+// waitForJobs waits for all index builds and fails if one of them failed.
 func waitForJobs(ctx context.Context, conn *pgx.Conn) error {
 	rows, err := conn.Query(ctx, "SELECT job_id FROM sys.jobs WHERE job_type = 'INDEX_BUILD'")
 	if err != nil {
@@ -78,12 +78,12 @@ func waitForJobs(ctx context.Context, conn *pgx.Conn) error {
 	for _, job := range jobs {
 		var done bool
 		if err := conn.QueryRow(ctx, "CALL sys.wait_for_job($1)", job).Scan(&done); err != nil {
-			return fmt.Errorf("dsqltest: waiting for an index: %w", err)
+			return fmt.Errorf("dsqltest: waiting for an index build: %w", err)
 		}
 		if !done {
 			var details string
 			_ = conn.QueryRow(ctx, "SELECT details FROM sys.jobs WHERE job_id = $1", job).Scan(&details)
-			return fmt.Errorf("dsqltest: an index could not be built: %s", details)
+			return fmt.Errorf("dsqltest: an index build failed: %s", details)
 		}
 	}
 	return nil

@@ -40,9 +40,9 @@ func TestSchemaNamesTheFileAndTheStatementThatFails(t *testing.T) {
 	c := Start(t)
 	for text, want := range map[string]string{
 		"CREATE TABLE t (id int); CREATE INDEX ON t (id)":                                                         "1.sql: CREATE INDEX ON t (id): ERROR: unsupported mode. please use CREATE INDEX ASYNC.",
-		"CREATE TABLE twice (id int); INSERT INTO twice VALUES (1), (1); CREATE UNIQUE INDEX ASYNC ON twice (id)": "dsqltest: an index could not be built: Found duplicate key while validating index for UCVs",
+		"CREATE TABLE twice (id int); INSERT INTO twice VALUES (1), (1); CREATE UNIQUE INDEX ASYNC ON twice (id)": "dsqltest: an index build failed: Found duplicate key while validating index for UCVs",
 	} {
 		require.ErrorContains(t, c.applySchema(t.Context(), fstest.MapFS{"1.sql": {Data: []byte(text)}}), want)
 	}
-	require.ErrorContains(t, c.applySchema(t.Context(), fstest.MapFS{}), "dsqltest: the schema has no files *.sql")
+	require.ErrorContains(t, c.applySchema(t.Context(), fstest.MapFS{}), "dsqltest: the schema must have files *.sql")
 }

@@ -201,18 +201,100 @@ func isRoutine(ts []token) bool {
 	return ok
 }
 
-// match reports whether ts begin with the words of a pattern, and gives what
-// follows them. In a pattern a|b is either word, and a? may be missing.
+// match reports whether tokens begin with a pattern, and returns what follows. The
+// pattern's words are in lower case; a|b is either word. It may have
+//
+//	NAME   a name, which may have a schema before it
+//	NAMES  one or more, with commas between them
+//	TYPE   a data type
+//	VALUE  a constant
+//	()     a pair of parentheses and what they hold
+//	...    whatever is left
+//
+// What a ? follows may be missing.
 func match(ts []token, pattern string) (rest []token, ok bool) {
 	for field := range strings.FieldsSeq(pattern) {
-		words, optional := strings.CutSuffix(field, "?")
-		if len(ts) > 0 && ts[0].kind == word && slices.Contains(strings.Split(words, "|"), ts[0].text) {
-			ts = ts[1:]
+		field, optional := strings.CutSuffix(field, "?")
+		if after, ok := matchField(ts, field); ok {
+			ts = after
 		} else if !optional {
 			return nil, false
 		}
 	}
 	return ts, true
+}
+
+func matchField(ts []token, field string) (rest []token, ok bool) {
+	switch field {
+	case "...":
+		return nil, true
+	case "NAME":
+		n, rest := name(ts)
+		return rest, n != ""
+	case "NAMES":
+		n, rest := name(ts)
+		for n != "" && len(rest) > 0 && rest[0].is(",") {
+			n, rest = name(rest[1:])
+		}
+		return rest, n != ""
+	case "TYPE":
+		rest := afterType(ts)
+		return rest, len(rest) < len(ts)
+	case "VALUE":
+		if len(ts) > 1 && (ts[0].is("-") || ts[0].is("+")) {
+			ts = ts[1:]
+		}
+		if len(ts) == 0 || ts[0].kind != literal && ts[0].kind != number {
+			return nil, false
+		}
+		return ts[1:], true
+	case "()":
+		return afterParentheses(ts)
+	}
+	if len(ts) == 0 || ts[0].kind != word || !slices.Contains(strings.Split(field, "|"), ts[0].text) {
+		return nil, false
+	}
+	return ts[1:], true
+}
+
+// fits reports whether a pattern matches all tokens.
+func fits(ts []token, pattern string) bool {
+	rest, ok := match(ts, pattern)
+	return ok && len(rest) == 0
+}
+
+func fitsAny(ts []token, patterns []string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool { return fits(ts, pattern) })
+}
+
+// afterParentheses returns what follows the pair of parentheses at the front.
+func afterParentheses(ts []token) (rest []token, ok bool) {
+	if len(ts) == 0 || !ts[0].is("(") {
+		return nil, false
+	}
+	for i, t := range ts[1:] {
+		if t.is(")") && t.depth == ts[0].depth {
+			return ts[i+2:], true
+		}
+	}
+	return nil, false
+}
+
+// columnClauses are the words that end a data type, as clauses of a column begin with
+// them.
+var columnClauses = []string{
+	"storage", "compression", "collate", "options", "constraint", "not", "null", "default", "unique", "primary", "check",
+	"references", "generated", "deferrable", "initially",
+}
+
+// afterType returns what follows the data type at the front.
+func afterType(ts []token) []token {
+	for i, t := range ts {
+		if t.is(",") || i > 0 && followedBy(ts[i:], columnClauses...) {
+			return ts[i:]
+		}
+	}
+	return nil
 }
 
 // find is where the words of a pattern begin for the first time at a depth, or -1.

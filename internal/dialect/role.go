@@ -17,6 +17,12 @@ func (s source) rewriteRole(st *Statement) {
 	case has(s.ts, "alter role|user"):
 		rest, _ := match(s.ts, "alter role|user")
 		role, rest := name(rest)
+		if to, ok := match(rest, "rename to"); ok {
+			as, _ := name(to)
+			st.SQL = fmt.Sprintf("CALL sys.rename_role(%s, %s)", quote(role), quote(as))
+			st.Tag = "ALTER ROLE"
+			return
+		}
 		if !followedBy(rest, "with", "login", "nologin") {
 			return
 		}

@@ -4,24 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/go-dsql/dsql/internal/params"
 )
-
-// Settings are the parameters that a session may set:
-// https://docs.aws.amazon.com/aurora-dsql/latest/userguide/accessing.html
-var Settings = []string{
-	"application_name", "client_encoding", "datestyle", "disable_sync_create_index", "dsql.enable_batched_nestloop",
-	"enable_bitmapscan", "enable_hashjoin", "enable_indexonlyscan", "enable_indexscan", "enable_material",
-	"enable_mergejoin", "enable_nestloop", "enable_seqscan", "extra_float_digits", "intervalstyle",
-	"search_path", "timezone",
-}
-
-// RefuseSetting is the message of why a parameter may not be set, or empty.
-func RefuseSetting(name string) string {
-	if slices.Contains(Settings, strings.ToLower(name)) {
-		return ""
-	}
-	return fmt.Sprintf("setting configuration parameter %q not supported", name)
-}
 
 var settingRules = []Rule{
 	special("SET TRANSACTION with another isolation level", "Unsupported isolation level: SERIALIZABLE", Recorded, "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", refuseSet),
@@ -30,7 +15,7 @@ var settingRules = []Rule{
 	special("SET of statement_timeout and others", `setting configuration parameter "statement_timeout" not supported`, Observed, "SET statement_timeout = 1000", refuseSet),
 	special("SET ROLE outside of SET LOCAL", `setting configuration parameter "role" not supported`, Observed, "SET ROLE app", refuseSet),
 	begins("SHOW lc_collate", "show lc_collate", `unrecognized configuration parameter "lc_collate"`, Recorded, "SHOW lc_collate").withCode("42704", ""),
-	special("set_config", `setting configuration parameter "search_path" not supported`, Observed, "SELECT set_config('search_path', 'app', false)", refuseSetConfig),
+	special("SET SESSION CHARACTERISTICS, other than READ ONLY and READ WRITE", "Unsupported isolation level: SERIALIZABLE", Unverified, "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE", refuseSet),
 }
 
 // spelled are parameters that SET has words of its own for, as DSQL prints their
@@ -76,9 +61,14 @@ func followedBy(ts []token, words ...string) bool {
 	return len(ts) > 0 && ts[0].kind == word && slices.Contains(words, ts[0].text)
 }
 
+// unnamedSettings are forms of SET that DSQL takes and that set no parameter by name.
+var unnamedSettings = []string{
+	"set session characteristics as transaction read only|write", "set session? authorization default",
+}
+
 func refuseSet(ts []token) string {
 	name, local, rest := setting(ts)
-	if name == "" || name == "role" && local {
+	if name == "" || name == "role" && local || fitsAny(ts, unnamedSettings) {
 		return ""
 	}
 	if name == strings.ToUpper(name) { // TRANSACTION
@@ -86,7 +76,10 @@ func refuseSet(ts []token) string {
 			return message
 		}
 	}
-	return RefuseSetting(name)
+	if params.IsSettable(name) {
+		return ""
+	}
+	return params.RefusalMessage(name)
 }
 
 // refuseIsolation is for the modes of a transaction.
@@ -109,7 +102,7 @@ func refuseIsolation(ts []token) string {
 // refuseSetConfig prints the parameter, if it is a constant.
 func refuseSetConfig(ts []token) string {
 	for i := range ts {
-		if !ts[i].is("set_config") || i+2 >= len(ts) || !ts[i+1].is("(") {
+		if i+2 >= len(ts) || !ts[i].isName() || ts[i].text != "set_config" || !ts[i+1].is("(") || isNamed(ts[:i]) {
 			continue
 		}
 		name := "set_config"

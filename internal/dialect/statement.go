@@ -43,6 +43,9 @@ type Statement struct {
 	// nothing: a Write's number of rows, a Lock's rows. It takes the same parameters.
 	// It is empty where that cannot be told, such as with RETURNING.
 	Instead string
+	// EstimatesCost is for EXPLAIN ANALYZE VERBOSE as text, whose answer DSQL ends with an
+	// estimate of DPUs.
+	EstimatesCost bool
 }
 
 // Refusal is the error that DSQL answers a statement with.
@@ -54,7 +57,11 @@ type Refusal struct {
 
 // Parse takes a string of statements apart. It has one Statement at least.
 func Parse(sql string) []Statement {
-	parts := split(scan(sql))
+	tokens := scan(sql)
+	if renamed := withCatalogName(sql, tokens); renamed != sql {
+		sql, tokens = renamed, scan(renamed)
+	}
+	parts := split(tokens)
 	switch len(parts) {
 	case 0:
 		return []Statement{{Kind: Empty, SQL: sql}}
@@ -200,8 +207,29 @@ func (s source) rewrite(st *Statement) {
 		st.SQL, st.Tag = "SELECT '160015' AS server_version_num", "SHOW"
 		return
 	}
+	st.EstimatesCost = estimatesCost(s.ts)
+	s.rewriteTable(st)
 	s.rewriteSetting(st)
 	s.rewriteRole(st)
+}
+
+// estimatesCost reports whether a statement is EXPLAIN ANALYZE VERBOSE, as text.
+func estimatesCost(ts []token) bool {
+	rest, ok := match(ts, "explain")
+	if !ok || isQuery(rest) {
+		return false
+	}
+	if len(rest) == 0 || !rest[0].is("(") {
+		return has(rest, "analyze|analyse verbose")
+	}
+	on := map[string]bool{}
+	for _, option := range list(inside(rest), rest[0].depth+1) {
+		if len(option) > 0 && option[0].kind == word {
+			on[option[0].text] = len(option) == 1 || option[0].is("format") && !followedBy(option[1:], "text") ||
+				followedBy(option[1:], "on", "true") || option[1].text == "1"
+		}
+	}
+	return (on["analyze"] || on["analyse"]) && on["verbose"] && !on["format"]
 }
 
 // quote makes a string constant.

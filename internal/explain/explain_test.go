@@ -96,7 +96,7 @@ func TestExplainRefusalsAtConnect(t *testing.T) {
 		{"role without LOGIN", "28000", `role app7 must have the LOGIN attribute`, []string{"ALTER ROLE app7 WITH LOGIN"}},
 		{"too many connections", "53300", "Unable to accept connection, too many open connections.", []string{"10,000", "pool_max_conns"}},
 		{"too fast", "53400", "Unable to accept connection, rate exceeded.", []string{"100 a second", "WithConnectRate"}},
-		{"parameter", "0A000", `setting configuration parameter "statement_timeout" not supported`, []string{"statement_timeout", "context of each query a deadline"}},
+		{"parameter", "0A000", `setting configuration parameter "statement_timeout" not supported`, []string{"statement_timeout", "deadline on the context of each query"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			requireExplained(t, refusing(t, pgconn.PgError{Code: tt.code, Message: tt.message}, dsql.WithUser("app7")), tt.want...)

@@ -133,7 +133,7 @@ func explainParameter(words string) string {
 	name := "<name>"
 	if m := quoted.FindStringSubmatch(words); m != nil {
 		name = m[1]
-		if known, ok := params.Refused[strings.ToLower(name)]; ok {
+		if known, ok := params.Advice(name); ok {
 			instead = known
 		}
 	}

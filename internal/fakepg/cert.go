@@ -12,14 +12,14 @@ import (
 	"time"
 )
 
-// Certificate makes a self-signed server certificate for names, and the pool
-// in which a client trusts it.
+// Certificate creates a self-signed server certificate for names. It returns the root CAs that
+// trust it too.
 func Certificate(tb testing.TB, names ...string) (tls.Certificate, *x509.CertPool) {
 	tb.Helper()
 	return certificate(tb, time.Now().Add(time.Hour), names)
 }
 
-// ExpiredCertificate is a Certificate that ended a minute ago.
+// ExpiredCertificate is like [Certificate], but the certificate expired a minute ago.
 func ExpiredCertificate(tb testing.TB, names ...string) (tls.Certificate, *x509.CertPool) {
 	tb.Helper()
 	return certificate(tb, time.Now().Add(-time.Minute), names)

@@ -9,13 +9,11 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Rows is a table of counters under first-committer-wins: a COMMIT fails with
-// OC000 if another transaction has changed a row that it writes since its BEGIN.
-// Its Answer is for [SQL].
+// Rows is a table of counters in which the first committer wins: a COMMIT fails with OC000 if
+// another transaction has changed a row that it writes since its BEGIN. Use its Answer with [SQL].
 //
-// It knows "select n from t where id = 1", "update t set n = 2 where id = 1" and
-// "update t set n = n + 2 where id = 1", with numbers or $1, $2. An update needs
-// a transaction.
+// It supports "select n from t where id = 1", "update t set n = 2 where id = 1" and "update t set
+// n = n + 2 where id = 1", with numbers or $1, $2. An update requires a transaction.
 type Rows struct {
 	mu       sync.Mutex
 	clock    int
@@ -33,14 +31,14 @@ type transaction struct {
 	writes map[int64]int64
 }
 
-// Value is the committed value of a row.
+// Value returns the committed value of a row.
 func (r *Rows) Value(id int64) int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.rows[id].n
 }
 
-// Total is the sum of all rows.
+// Total returns the sum of all rows.
 func (r *Rows) Total() int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -56,7 +54,7 @@ var (
 	updateRow = regexp.MustCompile(`^update t set n = (n \+ )?(\S+) where id = (\S+)$`)
 )
 
-// Answer answers one step of a statement.
+// Answer replies to one step of a statement.
 func (r *Rows) Answer(s Statement) Reply {
 	if s.Step != Execute {
 		return Reply{}
@@ -109,12 +107,12 @@ func (r *Rows) commit(session int) Reply {
 	return Reply{}
 }
 
-// Conflict is DSQL's answer to a transaction that has lost.
+// Conflict returns DSQL's error for a data conflict.
 func Conflict() *pgconn.PgError {
 	return &pgconn.PgError{Code: "40001", Message: "change conflicts with another transaction (OC000)"}
 }
 
-// number is a literal, or the argument that $n names.
+// number returns the value of a literal, or of the argument that $n names.
 func number(text string, args []int64) int64 {
 	if text[0] == '$' {
 		n, _ := strconv.Atoi(text[1:])

@@ -1,6 +1,6 @@
-// Package fakepg is a PostgreSQL server for tests that does what the test
-// tells it: it notes how each client connects, and refuses, hangs or cuts
-// where told. It is for what a real PostgreSQL cannot do.
+// Package fakepg is a scripted PostgreSQL server for tests: it records how each client connects,
+// and refuses, hangs or cuts connections where the test says so. It is for behavior that a real
+// PostgreSQL cannot show.
 package fakepg
 
 import (
@@ -18,25 +18,24 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// Hooks are the steps of a connection, in order. A nil hook does nothing. A
-// hook that returns a *pgconn.PgError has it sent to the client as FATAL; any
-// error ends the connection.
+// Hooks are called at the steps of a connection, in this order. A nil hook does nothing. If a hook
+// returns a *pgconn.PgError, it is sent to the client as FATAL; any error ends the connection.
 type Hooks struct {
-	TLS      *tls.Config           // the server's side; nil: no TLS, sessions in clear
+	TLS      *tls.Config           // the server's configuration; nil: sessions in cleartext
 	Accept   func(net.Conn) error  // before a byte is read
-	Startup  func(*Conn) error     // after the startup message, before the password is asked for
+	Startup  func(*Conn) error     // after the startup message, before the password request
 	Password func(*Conn) error     // after the password
-	Session  func(*Conn) error     // from ReadyForQuery on; nil: every query is answered as empty
-	Cancel   func(pid, key uint32) // a cancel request came
+	Session  func(*Conn) error     // from ReadyForQuery on; nil: every query is treated as empty
+	Cancel   func(pid, key uint32) // on a cancel request
 }
 
-// Conn is one client's connection as the server saw it.
+// Conn is a client's connection as the server sees it.
 type Conn struct {
-	net.Conn                               // carries the session: the TLS connection, or TCP
-	*pgproto3.Backend                      // speaks on Conn
+	net.Conn                               // the TLS connection, or TCP
+	*pgproto3.Backend                      // on Conn
 	First             []byte               // the first eight bytes
-	Direct            bool                 // TLS began without an SSLRequest
-	TLS               *tls.ConnectionState // nil in clear
+	Direct            bool                 // direct TLS: no SSLRequest was sent
+	TLS               *tls.ConnectionState // nil in cleartext
 	Parameters        map[string]string    // of the startup message, user and database too
 	Password          string
 }
@@ -47,7 +46,7 @@ type Server struct {
 	hooks Hooks
 
 	listener net.Listener
-	wait     sync.WaitGroup
+	running  sync.WaitGroup
 
 	mu       sync.Mutex
 	accepted int
@@ -68,19 +67,19 @@ func Start(tb testing.TB, hooks Hooks) *Server {
 		listener: listener,
 		open:     make(map[net.Conn]struct{}),
 	}
-	s.wait.Go(s.accept)
+	s.running.Go(s.acceptLoop)
 	tb.Cleanup(s.close)
 	return s
 }
 
-// Accepted is how many TCP connections have been accepted.
+// Accepted returns the number of TCP connections accepted.
 func (s *Server) Accepted() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.accepted
 }
 
-// Conns are the connections that have sent a startup message, in that order.
+// Conns returns the connections that have sent a startup message, in that order.
 func (s *Server) Conns() []*Conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -94,10 +93,10 @@ func (s *Server) close() {
 		c.Close()
 	}
 	s.mu.Unlock()
-	s.wait.Wait()
+	s.running.Wait()
 }
 
-func (s *Server) accept() {
+func (s *Server) acceptLoop() {
 	for {
 		c, err := s.listener.Accept()
 		if err != nil {
@@ -107,14 +106,14 @@ func (s *Server) accept() {
 		s.accepted++
 		s.open[c] = struct{}{}
 		s.mu.Unlock()
-		s.wait.Go(func() {
-			defer s.forget(c)
+		s.running.Go(func() {
+			defer s.closeConn(c)
 			_ = s.serve(c)
 		})
 	}
 }
 
-func (s *Server) forget(c net.Conn) {
+func (s *Server) closeConn(c net.Conn) {
 	c.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -127,7 +126,7 @@ func (s *Server) serve(raw net.Conn) error {
 			return err
 		}
 	}
-	c, err := s.secure(raw)
+	c, err := s.startTLS(raw)
 	if err != nil {
 		return err
 	}
@@ -142,10 +141,10 @@ func (s *Server) serve(raw net.Conn) error {
 	if s.hooks.Session != nil {
 		return s.hooks.Session(c)
 	}
-	return c.answerEmpty()
+	return c.serveEmpty()
 }
 
-// peeked is a connection whose first bytes have been looked at.
+// peeked is a connection whose first bytes have been peeked at.
 type peeked struct {
 	net.Conn
 	r *bufio.Reader
@@ -155,7 +154,7 @@ func (p peeked) Read(b []byte) (int, error) { return p.r.Read(b) }
 
 const sslRequest = 80877103
 
-func (s *Server) secure(raw net.Conn) (*Conn, error) {
+func (s *Server) startTLS(raw net.Conn) (*Conn, error) {
 	p := peeked{raw, bufio.NewReader(raw)}
 	first, err := p.r.Peek(8)
 	if err != nil {
@@ -246,7 +245,7 @@ func (c *Conn) Fatal(err *pgconn.PgError) {
 	_ = c.Flush()
 }
 
-func (c *Conn) answerEmpty() error {
+func (c *Conn) serveEmpty() error {
 	for {
 		msg, err := c.Receive()
 		if err != nil {

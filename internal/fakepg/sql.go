@@ -13,10 +13,10 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// Step is how far a statement has come.
+// Step is a step in the execution of a statement.
 type Step string
 
-// The steps at which Answer is asked. The simple protocol has only Execute.
+// The steps at which Answer is called. The simple protocol has only Execute.
 const (
 	Parse   Step = "parse"
 	Bind    Step = "bind"
@@ -31,7 +31,7 @@ type Statement struct {
 	Args    []int64
 }
 
-// Reply is what a statement gets. The zero Reply goes on, without rows.
+// Reply is the reply to a statement. The zero Reply succeeds without rows.
 type Reply struct {
 	Rows [][]int64                 // Execute only; every column is a bigint
 	Err  *pgconn.PgError           // sent after the rows
@@ -39,13 +39,13 @@ type Reply struct {
 	With []pgproto3.BackendMessage // sent before the rows
 }
 
-// SQL answers the statements of all sessions of a server: use Session as the
-// hook of that name. It keeps each session's transaction status as PostgreSQL
-// does, and answers the COMMIT of a failed transaction with ROLLBACK.
+// SQL handles the statements of all sessions of a server: use Session as the hook of that name. It
+// tracks each session's transaction status as PostgreSQL does, and answers the COMMIT of a failed
+// transaction with ROLLBACK.
 type SQL struct {
-	// Answer is called for every step of every statement, and for BEGIN, COMMIT
-	// and ROLLBACK, by one goroutine for each session. Nil: all succeed.
-	// A COMMIT that becomes a rollback is seen as "rollback".
+	// Answer is called for every step of every statement, BEGIN, COMMIT and ROLLBACK included,
+	// by one goroutine for each session. If it is nil, all succeed. A COMMIT that becomes a
+	// rollback is passed as "rollback".
 	Answer func(Statement) Reply
 
 	mu       sync.Mutex
@@ -53,14 +53,14 @@ type SQL struct {
 	counts   map[string]int
 }
 
-// Sessions is how many connections have been opened.
+// Sessions returns the number of sessions opened.
 func (s *SQL) Sessions() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.sessions
 }
 
-// Count is how often a statement that begins with prefix has been executed.
+// Count returns how often statements that begin with prefix have been executed.
 func (s *SQL) Count(prefix string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,8 +99,8 @@ type sqlSession struct {
 	sql      *SQL
 	c        *Conn
 	number   int
-	status   byte              // as ReadyForQuery tells it
-	skip     bool              // until Sync, after an error
+	status   byte              // as in ReadyForQuery
+	skip     bool              // messages until Sync, after an error
 	prepared map[string]string // statement name: SQL
 
 	portal  string // its SQL
@@ -110,27 +110,27 @@ type sqlSession struct {
 
 func (s *sqlSession) handle(msg pgproto3.FrontendMessage) error {
 	if _, ok := msg.(*pgproto3.Sync); ok {
-		return s.ready()
+		return s.handleSync()
 	}
 	if s.skip {
 		return nil
 	}
 	switch msg := msg.(type) {
 	case *pgproto3.Query:
-		return s.query(msg.String)
+		return s.handleQuery(msg.String)
 	case *pgproto3.Parse:
-		sql := normal(msg.Query)
+		sql := normalize(msg.Query)
 		s.prepared[msg.Name] = sql
-		return s.step(Parse, sql, &pgproto3.ParseComplete{})
+		return s.handleStep(Parse, sql, &pgproto3.ParseComplete{})
 	case *pgproto3.Bind:
 		s.portal = s.prepared[msg.PreparedStatement]
 		s.args = decode(msg.Parameters, msg.ParameterFormatCodes)
 		s.formats = append([]int16(nil), msg.ResultFormatCodes...)
-		return s.step(Bind, s.portal, &pgproto3.BindComplete{})
+		return s.handleStep(Bind, s.portal, &pgproto3.BindComplete{})
 	case *pgproto3.Describe:
-		s.describe(msg)
+		s.handleDescribe(msg)
 	case *pgproto3.Execute:
-		return s.execute(s.portal, s.formats)
+		return s.exec(s.portal, s.formats)
 	case *pgproto3.Close:
 		s.c.Send(&pgproto3.CloseComplete{})
 	case *pgproto3.Flush:
@@ -141,17 +141,17 @@ func (s *sqlSession) handle(msg pgproto3.FrontendMessage) error {
 	return nil
 }
 
-func (s *sqlSession) ready() error {
+func (s *sqlSession) handleSync() error {
 	s.skip = false
 	s.c.Send(&pgproto3.ReadyForQuery{TxStatus: s.status})
 	return s.c.Flush()
 }
 
-// query is the simple protocol.
-func (s *sqlSession) query(text string) error {
+// handleQuery executes the statements of a Query message.
+func (s *sqlSession) handleQuery(text string) error {
 	s.args = nil
 	for part := range strings.SplitSeq(strings.TrimSuffix(strings.TrimSpace(text), ";"), ";") {
-		sql := normal(part)
+		sql := normalize(part)
 		if sql == "" || strings.HasPrefix(sql, "--") {
 			s.c.Send(&pgproto3.EmptyQueryResponse{})
 			continue
@@ -159,17 +159,17 @@ func (s *sqlSession) query(text string) error {
 		if n := columns(sql); n > 0 {
 			s.c.Send(description(n, nil))
 		}
-		if err := s.execute(sql, nil); err != nil {
+		if err := s.exec(sql, nil); err != nil {
 			return err
 		}
 		if s.skip {
 			break
 		}
 	}
-	return s.ready()
+	return s.handleSync()
 }
 
-func (s *sqlSession) describe(msg *pgproto3.Describe) {
+func (s *sqlSession) handleDescribe(msg *pgproto3.Describe) {
 	sql, formats := s.portal, s.formats
 	if msg.ObjectType == 'S' {
 		sql, formats = s.prepared[msg.Name], nil
@@ -186,8 +186,8 @@ func (s *sqlSession) describe(msg *pgproto3.Describe) {
 	s.c.Send(&pgproto3.NoData{})
 }
 
-func (s *sqlSession) step(step Step, sql string, done pgproto3.BackendMessage) error {
-	reply := s.ask(step, sql)
+func (s *sqlSession) handleStep(step Step, sql string, done pgproto3.BackendMessage) error {
+	reply := s.answer(step, sql)
 	if reply.Cut {
 		return errCut
 	}
@@ -199,7 +199,7 @@ func (s *sqlSession) step(step Step, sql string, done pgproto3.BackendMessage) e
 	return nil
 }
 
-func (s *sqlSession) execute(sql string, formats []int16) error {
+func (s *sqlSession) exec(sql string, formats []int16) error {
 	word, _, _ := strings.Cut(sql, " ")
 	if s.status == 'E' {
 		if word != "commit" && word != "rollback" {
@@ -213,7 +213,7 @@ func (s *sqlSession) execute(sql string, formats []int16) error {
 			return err
 		}
 	}
-	reply := s.ask(Execute, sql)
+	reply := s.answer(Execute, sql)
 	for _, msg := range reply.With {
 		s.c.Send(msg)
 	}
@@ -255,7 +255,7 @@ func (s *sqlSession) copyIn() error {
 	}
 }
 
-func (s *sqlSession) ask(step Step, sql string) Reply {
+func (s *sqlSession) answer(step Step, sql string) Reply {
 	if step == Execute {
 		s.sql.mu.Lock()
 		if s.sql.counts == nil {
@@ -285,7 +285,7 @@ func (s *sqlSession) fail(err *pgconn.PgError) {
 	}
 }
 
-func normal(sql string) string {
+func normalize(sql string) string {
 	return strings.ToLower(strings.Join(strings.Fields(strings.TrimSuffix(strings.TrimSpace(sql), ";")), " "))
 }
 
@@ -303,8 +303,8 @@ func tag(word string, rows int) string {
 
 const bigint = 20 // its OID
 
-// columns is how many a statement returns: as many as it names for a select,
-// one with returning.
+// columns returns the number of columns of a statement's result: as many as a select names, one
+// with returning.
 func columns(sql string) int {
 	if list, ok := strings.CutPrefix(sql, "select "); ok {
 		list, _, _ = strings.Cut(list, " from ")
@@ -327,7 +327,7 @@ func parameters(sql string) int {
 	return most
 }
 
-// format is the one of column i: none for text, one for all, or one for each.
+// format returns the format of column i: formats has none for text, one for all, or one for each.
 func format(formats []int16, i int) int16 {
 	switch len(formats) {
 	case 0:
@@ -360,7 +360,7 @@ func encode(row []int64, formats []int16) *pgproto3.DataRow {
 	return d
 }
 
-// decode reads bigint parameters; what is not one is 0.
+// decode decodes bigint parameters; others become 0.
 func decode(params [][]byte, formats []int16) []int64 {
 	var args []int64
 	for i, p := range params {

@@ -1,148 +1,61 @@
-// Package params knows the session parameters that DSQL takes and the settings of a URL.
+// Package params knows which session parameters DSQL accepts and refuses, and reads the startup
+// parameter "options" as PostgreSQL does.
 package params
 
 import (
-	"errors"
 	"fmt"
-	"maps"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
-
-	"github.com/go-dsql/dsql/internal/redact"
 )
 
-// Refused lists the session parameters that DSQL refuses with 0A000, and what to use instead. Known from real clusters and from
+// settable lists the parameters that a session may set:
 // https://docs.aws.amazon.com/aurora-dsql/latest/userguide/accessing.html
-var Refused = map[string]string{
-	"role":                                "give each role a pool of its own with WithUser",
-	"statement_timeout":                   "give the context of each query a deadline",
-	"lock_timeout":                        "nothing waits for locks; give contexts a deadline",
-	"idle_in_transaction_session_timeout": "DSQL ends each transaction after 5 minutes by itself",
-	"idle_session_timeout":                "the pool closes idle connections: pool_max_conn_idle_time",
+var settable = []string{
+	"application_name", "client_encoding", "datestyle", "disable_sync_create_index", "dsql.enable_batched_nestloop",
+	"enable_bitmapscan", "enable_hashjoin", "enable_indexonlyscan", "enable_indexscan", "enable_material",
+	"enable_mergejoin", "enable_nestloop", "enable_seqscan", "extra_float_digits", "intervalstyle",
+	"search_path", "timezone",
+}
+
+// refused maps parameters that DSQL refuses with 0A000 to what to do instead. They are known from
+// real clusters and from https://docs.aws.amazon.com/aurora-dsql/latest/userguide/accessing.html
+var refused = map[string]string{
+	"role":                                "use one pool for each role, with WithUser",
+	"statement_timeout":                   "set a deadline on the context of each query",
+	"lock_timeout":                        "nothing waits for locks; set deadlines on contexts",
+	"idle_in_transaction_session_timeout": "DSQL itself ends each transaction after 5 minutes",
+	"idle_session_timeout":                "the pool closes idle connections: use pool_max_conn_idle_time",
 	"default_transaction_isolation":       "every transaction is repeatable read; leave it out",
 	"default_transaction_read_only":       "begin with pgx.TxOptions{AccessMode: pgx.ReadOnly}",
 	"client_min_messages":                 "filter in OnNotice of the pgx configuration",
 	"row_security":                        "leave it out",
 	"standard_conforming_strings":         "it is always on; leave it out",
 	"synchronize_seqscans":                "leave it out",
-	"work_mem":                            "DSQL divides its memory itself; leave it out",
+	"work_mem":                            "DSQL manages memory itself; leave it out",
 }
 
-// Check refuses session parameters with which no connection would open.
-func Check(params map[string]string) error {
-	for _, name := range slices.Sorted(maps.Keys(params)) {
-		if err := CheckOne(name, params[name]); err != nil {
-			return err
-		}
+// IsSettable reports whether a session on DSQL may set the parameter. Case is ignored.
+func IsSettable(name string) bool { return slices.Contains(settable, strings.ToLower(name)) }
+
+// RefusalMessage returns DSQL's message, with SQLSTATE 0A000, for setting a parameter that is not
+// settable.
+func RefusalMessage(name string) string {
+	return fmt.Sprintf("setting configuration parameter %q not supported", name)
+}
+
+// Advice returns what to do instead of setting a parameter that DSQL is known to refuse, and
+// whether it is one. Case is ignored.
+func Advice(name string) (string, bool) {
+	advice, ok := refused[strings.ToLower(name)]
+	return advice, ok
+}
+
+// Refused returns the names of the parameters that [Advice] knows, sorted.
+func Refused() []string {
+	names := make([]string, 0, len(refused))
+	for name := range refused {
+		names = append(names, name)
 	}
-	return nil
+	slices.Sort(names)
+	return names
 }
-
-// CheckOne is Check for one parameter.
-func CheckOne(name, value string) error {
-	switch strings.ToLower(name) {
-	case "":
-		return errors.New("dsql: a runtime parameter must not have an empty name")
-	case "user":
-		return errors.New("dsql: the role is not a runtime parameter: use WithUser")
-	case "password":
-		return errors.New("dsql: the password is not a runtime parameter: tokens are made for you")
-	case "database", "dbname":
-		return errors.New("dsql: the database is not a runtime parameter: it is always postgres")
-	case "options":
-		if err := checkOptions(value); err != nil {
-			return err
-		}
-	}
-	if strings.ContainsRune(name, 0) || strings.ContainsRune(value, 0) {
-		return fmt.Errorf("dsql: the runtime parameter %s must not contain a NUL byte", redact.Value(name))
-	}
-	return checkRefused(name)
-}
-
-func checkRefused(name string) error {
-	if instead, ok := Refused[strings.ToLower(name)]; ok {
-		return fmt.Errorf("dsql: DSQL refuses the parameter %q, so no connection would open: %s", name, instead)
-	}
-	return nil
-}
-
-// optionShape matches one parameter in the startup options: -c name=, -cname= or --name=, after
-// white space that no backslash escapes.
-var optionShape = regexp.MustCompile(`(?:^\s*|[^\\]\s)(?:-c\s*|--)([\w.-]+)`)
-
-func checkOptions(options string) error {
-	for _, m := range optionShape.FindAllStringSubmatch(options, -1) {
-		if err := checkRefused(strings.ReplaceAll(m[1], "-", "_")); err != nil { // as PostgreSQL reads it
-			return err
-		}
-	}
-	return nil
-}
-
-// AppendOption adds a parameter to the startup options, which escape each space and backslash of a
-// value with a backslash.
-func AppendOption(options, name, value string) string {
-	if options != "" {
-		options += " "
-	}
-	return options + "-c " + name + "=" + optionEscape.ReplaceAllString(value, `\$0`)
-}
-
-var optionEscape = regexp.MustCompile(`[\\\s\v]`)
-
-// Settings holds what Config.Settings may have: whether a value is valid, and what it must be.
-var Settings = map[string]struct {
-	valid func(string) bool
-	want  string
-}{
-	"sslnegotiation":                {isOneOf("direct", "postgres"), "direct or postgres"},
-	"default_query_exec_mode":       {isOneOf("cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"), "cache_statement, cache_describe, describe_exec, exec or simple_protocol"},
-	"connect_timeout":               {isNumber(1), "whole seconds, 1 or more"},
-	"pool_max_conns":                {isNumber(1), "a whole number, 1 or more"},
-	"pool_min_conns":                {isNumber(0), "a whole number, 0 or more"},
-	"pool_min_idle_conns":           {isNumber(0), "a whole number, 0 or more"},
-	"pool_max_conn_lifetime":        {isDuration(1), "a Go duration over 0, such as 50m"},
-	"pool_max_conn_lifetime_jitter": {isDuration(0), "a Go duration, such as 5m"},
-	"pool_max_conn_idle_time":       {isDuration(1), "a Go duration over 0, such as 10m"},
-	"pool_health_check_period":      {isDuration(1), "a Go duration over 0, such as 1m"},
-}
-
-// CheckSettings refuses settings that are unknown or have an invalid value.
-func CheckSettings(given map[string]string) error {
-	for _, name := range slices.Sorted(maps.Keys(given)) {
-		setting, ok := Settings[name]
-		if !ok {
-			return fmt.Errorf("dsql: Settings has no %s: it has %s", redact.Value(name), strings.Join(slices.Sorted(maps.Keys(Settings)), ", "))
-		}
-		if value := given[name]; !setting.valid(value) {
-			return fmt.Errorf("dsql: %s is %s and must be %s", name, redact.Value(value), setting.want)
-		}
-	}
-	return nil
-}
-
-func isOneOf(values ...string) func(string) bool {
-	return func(s string) bool { return slices.Contains(values, s) }
-}
-
-func isNumber(least uint64) func(string) bool {
-	return func(s string) bool {
-		n, err := strconv.ParseUint(s, 10, 31)
-		return err == nil && n >= least
-	}
-}
-
-func isDuration(least time.Duration) func(string) bool {
-	return func(s string) bool {
-		d, err := time.ParseDuration(s)
-		return err == nil && d >= least
-	}
-}
-
-// ClusterOption is the startup option that names the cluster where SNI does not:
-// https://docs.aws.amazon.com/aurora-dsql/latest/userguide/privatelink-managing-clusters.html
-const ClusterOption = "amzn-cluster-id"

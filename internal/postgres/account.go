@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// account is the user that PostgreSQL and everything around it runs as:
-// PostgreSQL refuses to run as root.
+// account is the user that PostgreSQL and its helper programs run as: PostgreSQL refuses to run as
+// root.
 type account struct {
 	name       string
 	uid        uint32
@@ -44,17 +44,17 @@ func serverAccount() (account, error) {
 			credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)},
 		}, nil
 	}
-	return account{}, errors.New("dsqltest: PostgreSQL refuses to run as root, and there is no user postgres or nobody to run it as: create one")
+	return account{}, errors.New("dsqltest: PostgreSQL refuses to run as root, and there is no user postgres or nobody to run it as: create one of them")
 }
 
-// command prepares a program that runs as the account, with a session of its own
-// so that a Ctrl-C in the terminal does not reach it.
+// command prepares a program that runs as the account, in a session of its own so that Ctrl-C in
+// the terminal does not reach it.
 func (a account) command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Dir = "/" // the current directory may be closed to the account
+	cmd.Dir = "/" // the account may not be able to enter the current directory
 	cmd.Env = serverEnv(os.Environ())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: a.credential}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) } // its children too
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) } // and its children
 	cmd.WaitDelay = time.Second
 	return cmd
 }
@@ -64,8 +64,8 @@ func (a account) shell(ctx context.Context, script string, args ...string) *exec
 	return a.command(ctx, "/bin/sh", append([]string{"-c", script, "dsqltest"}, args...)...)
 }
 
-// serverEnv leaves out what changes how PostgreSQL's programs behave, and lets
-// the scripts find cp and rm whatever PATH is.
+// serverEnv removes variables that change the behavior of PostgreSQL's programs, and makes sure
+// that the scripts find cp and rm.
 func serverEnv(environ []string) []string {
 	env := []string{"LC_ALL=C", "TZ=UTC", "PATH=/usr/bin:/bin:" + os.Getenv("PATH")}
 	for _, v := range environ {

@@ -1,6 +1,8 @@
 -- What makes PostgreSQL more like DSQL, as far as it can do that by itself. Runs in
 -- template1 after setup.sql. A statement ends with a semicolon and an empty line.
 
+SET allow_system_table_mods = on;
+
 CREATE SCHEMA sys;
 
 GRANT USAGE ON SCHEMA sys TO PUBLIC;
@@ -11,6 +13,16 @@ CREATE FUNCTION sys.engine_database() RETURNS name LANGUAGE internal STABLE STRI
 CREATE FUNCTION sys.engine_setting(text) RETURNS text LANGUAGE internal STABLE STRICT AS 'show_config_by_name';
 
 CREATE FUNCTION sys.engine_setting(text, boolean) RETURNS text LANGUAGE internal STABLE STRICT AS 'show_config_by_name_missing_ok';
+
+CREATE FUNCTION sys.engine_set(text, text, boolean) RETURNS text LANGUAGE internal VOLATILE AS 'set_config_by_name';
+
+CREATE FUNCTION sys.engine_index(oid) RETURNS text LANGUAGE internal STABLE STRICT AS 'pg_get_indexdef';
+
+CREATE FUNCTION sys.engine_index(oid, integer, boolean) RETURNS text LANGUAGE internal STABLE STRICT AS 'pg_get_indexdef_ext';
+
+CREATE FUNCTION sys.engine_constraint(oid) RETURNS text LANGUAGE internal STABLE STRICT AS 'pg_get_constraintdef';
+
+CREATE FUNCTION sys.engine_constraint(oid, boolean) RETURNS text LANGUAGE internal STABLE STRICT AS 'pg_get_constraintdef_ext';
 
 CREATE OR REPLACE FUNCTION pg_catalog.version() RETURNS text LANGUAGE sql STABLE STRICT PARALLEL SAFE
 AS $$SELECT 'PostgreSQL 16'$$;
@@ -27,8 +39,80 @@ AS $$SELECT CASE pg_catalog.lower($1) WHEN 'server_version' THEN '16.15' WHEN 's
 
 CREATE FUNCTION sys.dsql_major_version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 1';
 
--- DSQL has no text search configurations.
-DELETE FROM pg_catalog.pg_ts_config WHERE cfgname = 'english';
+-- Functions that DSQL does not have. They get other numbers, as PostgreSQL runs its own by
+-- number: so what SQL functions, views and defaults call is refused too.
+DO $do$
+DECLARE
+	f record;
+BEGIN
+	FOR f IN SELECT oid, proname FROM pg_catalog.pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace
+		AND (proname ~ '^pg_(try_)?advisory_' OR proname IN ('inet_server_addr', 'inet_server_port', 'set_config')) LOOP
+		UPDATE pg_catalog.pg_proc SET oid = (f.oid::bigint + 4000000000)::oid, proisstrict = false,
+			prolang = (SELECT oid FROM pg_catalog.pg_language WHERE lanname = 'plpgsql'),
+			prosrc = CASE f.proname
+				WHEN 'set_config' THEN 'BEGIN RAISE ''setting configuration parameter "%" not supported'', $1 USING ERRCODE = ''0A000''; END'
+				ELSE pg_catalog.format('BEGIN RAISE ''function %s not supported'' USING ERRCODE = ''0A000''; END', f.proname) END
+			WHERE oid = f.oid;
+	END LOOP;
+END
+$do$;
+
+-- The one text search configuration is simple, and collations are those of C.
+DELETE FROM pg_catalog.pg_ts_config WHERE cfgname <> 'simple';
+
+DELETE FROM pg_catalog.pg_ts_dict USING pg_catalog.pg_ts_template t WHERE t.oid = dicttemplate AND tmplname = 'snowball';
+
+DELETE FROM pg_catalog.pg_ts_template WHERE tmplname = 'snowball';
+
+DELETE FROM pg_catalog.pg_collation WHERE collname NOT IN ('default', 'C', 'POSIX', 'ucs_basic');
+
+-- A table of PostgreSQL's under another name, which it does not mind as it uses numbers, and
+-- a view in its place that has other values in one column and some of the rows.
+CREATE PROCEDURE sys.show_instead(catalog text, col text, val text, condition text) LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE pg_catalog.format('ALTER TABLE pg_catalog.%s RENAME TO engine_%s', catalog, catalog);
+	EXECUTE pg_catalog.format('CREATE VIEW pg_catalog.%s AS SELECT %s FROM pg_catalog.engine_%s WHERE %s', catalog,
+		(SELECT pg_catalog.string_agg(CASE WHEN attname = col THEN val || ' AS ' || col ELSE attname::text END, ', ' ORDER BY attnum)
+			FROM pg_catalog.pg_attribute WHERE attrelid = ('pg_catalog.engine_' || catalog)::regclass AND attnum > 0), catalog, condition);
+	EXECUTE pg_catalog.format('GRANT SELECT ON pg_catalog.%s TO PUBLIC', catalog);
+END
+$$;
+
+CALL sys.show_instead('pg_database', 'datname', $$'postgres'::pg_catalog.name$$, 'datname = sys.engine_database()');
+
+CALL sys.show_instead('pg_am', 'amname', $$CASE amname WHEN 'btree' THEN 'btree_index' ELSE amname END$$, $$amname IN ('btree', 'heap')$$);
+
+DROP PROCEDURE sys.show_instead;
+
+-- A table is stored by its primary key, whose index therefore has all other columns.
+CREATE FUNCTION sys.with_all_columns(definition text, index oid) RETURNS text LANGUAGE sql STABLE AS $$
+	SELECT pg_catalog.regexp_replace(definition, ' INCLUDE \(.*', '') || coalesce(' INCLUDE (' || pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum) || ')', '')
+	FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum > 0 AND NOT a.attisdropped
+		AND a.attnum <> ALL ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1])
+	WHERE i.indexrelid = index
+$$;
+
+CREATE FUNCTION sys.index_definition(definition text, index oid) RETURNS text LANGUAGE sql STABLE AS $$
+	SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_index WHERE indexrelid = index AND indisprimary)
+		THEN sys.with_all_columns(shown, index) ELSE shown END
+	FROM (SELECT pg_catalog.regexp_replace(definition, ' USING btree \(', ' USING btree_index (') AS shown) AS d
+$$;
+
+CREATE FUNCTION sys.constraint_definition(definition text, con oid) RETURNS text LANGUAGE sql STABLE AS $$
+	SELECT coalesce((SELECT sys.with_all_columns(definition, conindid) FROM pg_catalog.pg_constraint WHERE oid = con AND contype = 'p'), definition)
+$$;
+
+CREATE OR REPLACE FUNCTION pg_catalog.pg_get_indexdef(oid) RETURNS text LANGUAGE sql STABLE
+AS $$SELECT sys.index_definition(sys.engine_index($1), $1)$$;
+
+CREATE OR REPLACE FUNCTION pg_catalog.pg_get_indexdef(oid, integer, boolean) RETURNS text LANGUAGE sql STABLE
+AS $$SELECT CASE $2 WHEN 0 THEN sys.index_definition(sys.engine_index($1, $2, $3), $1) ELSE sys.engine_index($1, $2, $3) END$$;
+
+CREATE OR REPLACE FUNCTION pg_catalog.pg_get_constraintdef(oid) RETURNS text LANGUAGE sql STABLE
+AS $$SELECT sys.constraint_definition(sys.engine_constraint($1), $1)$$;
+
+CREATE OR REPLACE FUNCTION pg_catalog.pg_get_constraintdef(oid, boolean) RETURNS text LANGUAGE sql STABLE
+AS $$SELECT sys.constraint_definition(sys.engine_constraint($1, $2), $1)$$;
 
 -- Jobs. A job is done here when its statement is; the view shows it as submitted
 -- for a tenth of a second.
@@ -73,11 +157,14 @@ DECLARE
 	made oid;
 	failure text;
 BEGIN
-	PERFORM pg_catalog.set_config('dsqltest.index', '', true);
+	PERFORM sys.engine_set('dsqltest.index', '', true);
 	BEGIN
 		EXECUTE command;
 	EXCEPTION WHEN unique_violation THEN
 		failure := 'Found duplicate key while validating index for UCVs';
+	WHEN program_limit_exceeded THEN
+		EXECUTE command || E'\n WHERE false'; -- may find that the key cannot be
+		RAISE 'key size too large' USING ERRCODE = '54000';
 	END;
 	made := nullif(pg_catalog.current_setting('dsqltest.index', true), '')::oid;
 	RETURN sys.add_job('INDEX_BUILD', made, (SELECT n.nspname || '.' || c.relname FROM pg_catalog.pg_class c
@@ -85,14 +172,21 @@ BEGIN
 END
 $$;
 
+-- What ALTER TABLE ASYNC runs. A constraint that does not hold stays NOT VALID.
 CREATE FUNCTION sys.validate_constraint(command text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	failure text;
 BEGIN
-	EXECUTE command;
-	RETURN sys.add_job('VALIDATE_CONSTRAINT', NULL, NULL);
+	BEGIN
+		EXECUTE command;
+	EXCEPTION WHEN check_violation OR foreign_key_violation OR not_null_violation THEN
+		failure := sqlerrm;
+	END;
+	RETURN sys.add_job('VALIDATE_CONSTRAINT', NULL, NULL, failure);
 END
 $$;
 
-CREATE PROCEDURE sys.wait_for_job(job text, INOUT done boolean DEFAULT NULL)
+CREATE PROCEDURE sys.wait_for_job(job text, INOUT succeeded boolean DEFAULT NULL)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 BEGIN
 	IF job !~ '^[a-z2-7]{26}$' THEN
@@ -101,13 +195,31 @@ BEGIN
 	WHILE EXISTS (SELECT FROM sys.jobs WHERE job_id = job AND status = 'submitted') LOOP
 		PERFORM pg_sleep(0.005);
 	END LOOP;
-	done := EXISTS (SELECT FROM sys.jobs WHERE job_id = job AND status = 'completed');
+	succeeded := EXISTS (SELECT FROM sys.jobs WHERE job_id = job AND status = 'completed');
 END
 $$;
 
 -- Roles. PostgreSQL's belong to all clusters of the process, so a cluster has a list
 -- of those that are its own.
 CREATE TABLE sys.roles (name text PRIMARY KEY, login boolean NOT NULL);
+
+-- pg_roles shows them, and whether they may log in here.
+DO $do$
+DECLARE
+	definition text := pg_catalog.rtrim(pg_catalog.pg_get_viewdef('pg_catalog.pg_roles'), ';');
+BEGIN
+	EXECUTE 'CREATE OR REPLACE VIEW pg_catalog.pg_roles AS ' || pg_catalog.replace(definition, 'pg_authid.rolcanlogin',
+		'coalesce((SELECT r.login FROM sys.roles r WHERE r.name = pg_authid.rolname), pg_authid.rolcanlogin) AS rolcanlogin')
+		|| $$ WHERE pg_authid.rolname IN ('admin', CURRENT_USER) OR EXISTS (SELECT FROM sys.roles r WHERE r.name = pg_authid.rolname)$$;
+	EXECUTE 'CREATE OR REPLACE VIEW pg_catalog.pg_available_extensions AS SELECT * FROM ('
+		|| pg_catalog.rtrim(pg_catalog.pg_get_viewdef('pg_catalog.pg_available_extensions'), ';') || ') AS v WHERE false';
+	EXECUTE 'CREATE OR REPLACE VIEW pg_catalog.pg_available_extension_versions AS SELECT * FROM ('
+		|| pg_catalog.rtrim(pg_catalog.pg_get_viewdef('pg_catalog.pg_available_extension_versions'), ';') || ') AS v WHERE false';
+	EXECUTE 'CREATE OR REPLACE VIEW pg_catalog.pg_settings AS ' || pg_catalog.rtrim(pg_catalog.regexp_replace(
+		pg_catalog.pg_get_viewdef('pg_catalog.pg_settings'), '(a\.)?setting,',
+		$$CASE name WHEN 'server_version' THEN '16.15' WHEN 'server_version_num' THEN '160015' ELSE setting END AS setting,$$), ';');
+END
+$do$;
 
 CREATE TABLE sys.iam_mapping (role text REFERENCES sys.roles, arn text, iam_oid oid, PRIMARY KEY (role, arn));
 
@@ -160,6 +272,25 @@ BEGIN
 END
 $$;
 
+-- The name of a role belongs to all clusters of the process, so a new one takes its place;
+-- it cannot take over what the role owns or may use.
+CREATE PROCEDURE sys.rename_role(who text, new_name text)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+DECLARE
+	may_log_in boolean := (SELECT login FROM sys.roles WHERE name = who);
+BEGIN
+	IF may_log_in IS NULL THEN
+		RAISE 'role "%" does not exist', who USING ERRCODE = '42704';
+	ELSIF EXISTS (SELECT FROM pg_shdepend d JOIN pg_roles r ON d.refclassid = 1260 AND d.refobjid = r.oid AND r.rolname = who
+		JOIN pg_database b ON b.oid = d.dbid) THEN
+		RAISE 'dsqltest: role "%" owns or may use objects, and so cannot be renamed here', who USING ERRCODE = '0A000';
+	END IF;
+	CALL sys.create_role(new_name, may_log_in);
+	UPDATE sys.iam_mapping SET role = new_name WHERE role = who;
+	DELETE FROM sys.roles WHERE name = who;
+END
+$$;
+
 CREATE PROCEDURE sys.drop_roles(if_exists boolean, VARIADIC roles text[])
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 DECLARE
@@ -171,7 +302,7 @@ BEGIN
 	FOREACH who IN ARRAY roles LOOP
 		IF EXISTS (SELECT FROM sys.iam_mapping m WHERE m.role = who) OR EXISTS (
 			SELECT FROM pg_shdepend d JOIN pg_roles r ON d.refclassid = 1260 AND d.refobjid = r.oid AND r.rolname = who
-			JOIN pg_database b ON b.oid = d.dbid AND b.datname = sys.engine_database()) THEN
+			JOIN pg_database b ON b.oid = d.dbid) THEN
 			RAISE 'role "%" cannot be dropped because some objects depend on it', who USING ERRCODE = '2BP01';
 		END IF;
 		DELETE FROM sys.roles WHERE name = who;
@@ -228,6 +359,44 @@ CREATE FUNCTION sys.refuse_login(who text, principal text) RETURNS text LANGUAGE
 	END
 $$;
 
+-- A value that is too long counts as it is stored, and that is compressed, but for bytea.
+CREATE TABLE sys.scratch (v text);
+
+CREATE FUNCTION sys.stored_size(v text) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+DECLARE
+	size bigint;
+BEGIN
+	INSERT INTO sys.scratch VALUES ($1);
+	DELETE FROM sys.scratch RETURNING pg_column_size(scratch.v) INTO size;
+	RETURN size;
+END
+$$;
+
+CREATE FUNCTION sys.stored_size(changed jsonb, t oid) RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+DECLARE
+	c record;
+	size bigint;
+	total bigint := 24;
+BEGIN
+	FOR c IN SELECT atttypid, attstorage, value FROM pg_attribute JOIN jsonb_each_text(changed) AS j ON key = attname
+		WHERE attrelid = t AND attnum > 0 AND value IS NOT NULL LOOP
+		size := octet_length(c.value);
+		IF c.atttypid = 'bytea'::regtype THEN
+			size := (size - 2) / 2;
+		ELSIF (size > 1048576 OR size > 65535 AND c.atttypid = 'varchar'::regtype) AND c.attstorage IN ('x', 'm') THEN
+			size := sys.stored_size(c.value);
+		END IF;
+		IF size > 1048576 THEN
+			RAISE 'datatype limit greater than 1048576 bytes not supported for %', format_type(c.atttypid, NULL) USING ERRCODE = '54000';
+		ELSIF size > 65535 AND c.atttypid = 'varchar'::regtype THEN
+			RAISE 'datatype limit greater than 65535 bytes not supported for varchar' USING ERRCODE = '54000';
+		END IF;
+		total := total + size;
+	END LOOP;
+	RETURN total;
+END
+$$;
+
 -- The limits on what a transaction writes. Every table gets this as a trigger, which
 -- sees the rows that foreign keys change too.
 CREATE FUNCTION sys.count_changes() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -240,11 +409,12 @@ BEGIN
 		INTO n, size, longest FROM changed;
 	IF n = 0 THEN
 		RETURN NULL;
-	ELSIF longest > 2097152 THEN
-		RAISE 'maximum row size exceeded' USING ERRCODE = '54000';
-	ELSIF longest > 1048576 AND EXISTS (SELECT FROM changed, pg_catalog.jsonb_each_text(pg_catalog.to_jsonb(changed)) AS c
-		WHERE CASE WHEN pg_catalog.left(c.value, 2) = '\x' THEN (pg_catalog.octet_length(c.value) - 2) / 2 ELSE pg_catalog.octet_length(c.value) END > 1048576) THEN
-		RAISE 'maximum column size exceeded' USING ERRCODE = '54000';
+	ELSIF longest > 65535 THEN
+		SELECT pg_catalog.sum(s), pg_catalog.max(s) INTO size, longest
+			FROM (SELECT sys.stored_size(pg_catalog.to_jsonb(changed), tg_relid) AS s FROM changed) AS sizes;
+		IF longest > 2097152 THEN
+			RAISE 'maximum row size exceeded' USING ERRCODE = '54000';
+		END IF;
 	END IF;
 	n := n + coalesce(nullif(sys.engine_setting('dsqltest.rows', true), ''), '0')::bigint;
 	size := size + coalesce(nullif(sys.engine_setting('dsqltest.bytes', true), ''), '0')::bigint;
@@ -254,7 +424,7 @@ BEGIN
 		RAISE 'transaction size limit 10mb exceeded' USING ERRCODE = '54000',
 			DETAIL = pg_catalog.format('Current transaction size %smb > 10mb', size / 1048576);
 	END IF;
-	PERFORM pg_catalog.set_config('dsqltest.rows', n::text, true), pg_catalog.set_config('dsqltest.bytes', size::text, true);
+	PERFORM sys.engine_set('dsqltest.rows', n::text, true), sys.engine_set('dsqltest.bytes', size::text, true);
 	RETURN NULL;
 END
 $$;
@@ -279,6 +449,20 @@ CREATE FUNCTION sys.base_type(t oid) RETURNS oid LANGUAGE sql STABLE AS $$
 	SELECT oid FROM base WHERE typbasetype = 0
 $$;
 
+-- Compression is lz4, if PostgreSQL was built with it.
+DO $do$
+DECLARE
+	lz4 boolean := true;
+BEGIN
+	BEGIN
+		SET LOCAL default_toast_compression = 'lz4';
+	EXCEPTION WHEN OTHERS THEN
+		lz4 := false;
+	END;
+	EXECUTE 'CREATE FUNCTION sys.has_lz4() RETURNS boolean LANGUAGE sql IMMUTABLE AS ''SELECT ' || lz4 || '''';
+END
+$do$;
+
 CREATE FUNCTION sys.check_columns(t regclass) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
 	c record;
@@ -294,16 +478,20 @@ BEGIN
 		ELSIF c.attidentity <> '' AND c.base <> 'bigint' THEN
 			RAISE 'datatype % not supported, identity column type must be bigint', c.shown USING ERRCODE = '0A000';
 		ELSIF c.base = 'character' AND c.atttypmod - 4 > 4096 THEN
-			RAISE 'Datatype limit greater than 4096 bytes not supported for char' USING ERRCODE = '0A000';
+			RAISE 'Datatype limit greater than 4096 bytes not supported for char' USING ERRCODE = '54000';
 		ELSIF c.base = 'character varying' AND c.atttypmod - 4 > 65535 THEN
-			RAISE 'Datatype limit greater than 65535 bytes not supported for varchar' USING ERRCODE = '0A000';
+			RAISE 'Datatype limit greater than 65535 bytes not supported for varchar' USING ERRCODE = '54000';
 		END IF;
 	END LOOP;
-	IF n > 256 THEN
+	IF n > 256 AND EXISTS (SELECT FROM pg_constraint WHERE conrelid = t AND contype = 'p') THEN
+		RAISE 'cannot use more than 256 columns in an index' USING ERRCODE = '54011';
+	ELSIF n > 256 THEN
 		RAISE 'tables can have at most 255 columns' USING ERRCODE = '54011';
 	END IF;
 	UPDATE pg_attribute SET atttypmod = ((18 << 16) | 6) + 4 -- a bare numeric is numeric(18,6)
 		WHERE attrelid = t AND atttypid = 'numeric'::regtype AND atttypmod = -1 AND attnum > 0;
+	UPDATE pg_attribute SET attcompression = 'l' WHERE sys.has_lz4() AND attrelid = t AND attnum > 0 AND NOT attisdropped AND attcompression = ''
+		AND atttypid IN ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype, 'bytea'::regtype, 'json'::regtype, 'jsonb'::regtype);
 END
 $$;
 
@@ -315,6 +503,8 @@ BEGIN
 		RAISE 'more than 24 indexes per table are not allowed' USING ERRCODE = '54000';
 	ELSIF EXISTS (SELECT FROM pg_index WHERE indrelid = t AND indnkeyatts > 8) THEN
 		RAISE 'more than 8 column keys in an index are not supported' USING ERRCODE = '54011';
+	ELSIF (SELECT count(*) FROM pg_statistic_ext WHERE stxrelid = t) > 5 THEN
+		RAISE 'more than 5 extended statistics per table are not allowed' USING ERRCODE = '54000';
 	ELSIF EXISTS (SELECT FROM pg_constraint WHERE conrelid = t AND contype IN ('p', 'u') AND condeferrable) THEN
 		RAISE 'DEFERRABLE constraint not supported' USING ERRCODE = '0A000';
 	END IF;
@@ -356,7 +546,9 @@ BEGIN
 			END IF;
 		ELSIF c.object_type = 'index' AND c.command_tag = 'CREATE INDEX' THEN
 			PERFORM sys.check_indexes(indrelid) FROM pg_index WHERE indexrelid = c.objid;
-			PERFORM set_config('dsqltest.index', c.objid::text, true);
+			PERFORM sys.engine_set('dsqltest.index', c.objid::text, true);
+		ELSIF c.object_type = 'statistics object' THEN
+			PERFORM sys.check_indexes(stxrelid) FROM pg_statistic_ext WHERE oid = c.objid;
 		END IF;
 	END LOOP;
 	IF tg_tag LIKE 'CREATE %' THEN
@@ -365,12 +557,12 @@ BEGIN
 END
 $$;
 
--- Once a column is dropped, nothing tells that it was in the primary key.
+-- Once a column or a constraint is dropped, the catalog does not say that it was of the primary key.
 CREATE FUNCTION sys.before_alter_table() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
 BEGIN
-	PERFORM set_config('dsqltest.keys', coalesce((SELECT string_agg(conrelid || '.' || k, ',')
-		FROM pg_constraint, unnest(conkey) AS k WHERE contype = 'p'), ''), true);
+	PERFORM sys.engine_set('dsqltest.keys', coalesce((SELECT string_agg(oid || ',' || conrelid || '.' || array_to_string(conkey, ',' || conrelid || '.'), ',')
+		FROM pg_constraint WHERE contype = 'p'), ''), true);
 END
 $$;
 
@@ -382,6 +574,8 @@ BEGIN
 	FOR c IN SELECT * FROM pg_event_trigger_dropped_objects() WHERE original LOOP
 		IF c.object_type = 'table column' AND c.objid || '.' || c.objsubid = ANY (string_to_array(current_setting('dsqltest.keys', true), ',')) THEN
 			RAISE 'cannot drop primary key column %', (c.address_names)[3] USING ERRCODE = '0A000';
+		ELSIF c.object_type = 'table constraint' AND c.objid::text = ANY (string_to_array(current_setting('dsqltest.keys', true), ',')) THEN
+			RAISE 'unsupported ALTER TABLE DROP CONSTRAINT statement' USING ERRCODE = '0A000';
 		ELSIF c.object_type = 'table' THEN
 			PERFORM sys.add_job('DROP', c.objid, c.object_identity);
 		END IF;
@@ -393,7 +587,7 @@ CREATE EVENT TRIGGER dsqltest_before ON ddl_command_start WHEN TAG IN ('ALTER TA
 EXECUTE FUNCTION sys.before_alter_table();
 
 CREATE EVENT TRIGGER dsqltest_after ON ddl_command_end
-WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE INDEX', 'CREATE SCHEMA', 'CREATE VIEW', 'CREATE SEQUENCE')
+WHEN TAG IN ('CREATE TABLE', 'ALTER TABLE', 'CREATE INDEX', 'CREATE SCHEMA', 'CREATE VIEW', 'CREATE SEQUENCE', 'CREATE STATISTICS')
 EXECUTE FUNCTION sys.after_ddl();
 
 CREATE EVENT TRIGGER dsqltest_drop ON sql_drop WHEN TAG IN ('ALTER TABLE', 'DROP TABLE')

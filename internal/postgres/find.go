@@ -16,8 +16,8 @@ import (
 
 const oldestMajor = 14
 
-// packagedIn says where packages put PostgreSQL's programs. A pattern stands for
-// several versions, of which the newest is taken.
+// packagedIn lists where packages install PostgreSQL's programs. Where a pattern matches several
+// versions, the newest is used.
 var packagedIn = []string{
 	"/usr/lib/postgresql/*/bin",                          // Debian
 	"/opt/homebrew/opt/postgresql@*/bin",                 // Homebrew
@@ -33,16 +33,16 @@ const howToInstall = `install PostgreSQL 14 or later, or set DSQLTEST_POSTGRES t
   Alpine          apk add postgresql16
   Homebrew        brew install postgresql@17`
 
-// installation is a PostgreSQL on this machine.
+// installation is a PostgreSQL installation on this machine.
 type installation struct {
 	postgres, initdb string // paths without symbolic links
 	version          string // such as "16.4"
 	major            int
-	build            string // all that postgres --version says
+	build            string // the whole output of postgres --version
 }
 
-// Locate returns the PostgreSQL that Start would run, its version and its path.
-// The error says where it looked and how to install one.
+// Locate returns the version and the path of the PostgreSQL that Start would run. The error says
+// where it looked and how to install one.
 func Locate(ctx context.Context) (string, error) {
 	acc, err := serverAccount()
 	if err != nil {
@@ -55,13 +55,13 @@ func Locate(ctx context.Context) (string, error) {
 	return fmt.Sprintf("PostgreSQL %s, %s", in.version, in.postgres), nil
 }
 
-// find returns the PostgreSQL to run: what DSQLTEST_POSTGRES names, else the one
-// on PATH, else the newest that fits the first of the patterns to fit any.
+// find returns the PostgreSQL to run: the one that DSQLTEST_POSTGRES names, else the one on PATH,
+// else the newest match of the first pattern that matches any.
 func find(ctx context.Context, acc account, patterns []string) (installation, error) {
 	if given := os.Getenv("DSQLTEST_POSTGRES"); given != "" {
 		in, err := inspect(ctx, acc, given)
 		if err != nil {
-			return in, fmt.Errorf("dsqltest: DSQLTEST_POSTGRES is %q, which should be the directory of postgres and initdb or the path of postgres: %w", given, err)
+			return in, fmt.Errorf("dsqltest: DSQLTEST_POSTGRES is %q: must be the directory of postgres and initdb or the path of postgres: %w", given, err)
 		}
 		return in, nil
 	}
@@ -95,11 +95,11 @@ func find(ctx context.Context, acc account, patterns []string) (installation, er
 	if err := ctx.Err(); err != nil {
 		return installation{}, fmt.Errorf("dsqltest: looking for PostgreSQL: %w", err)
 	}
-	return installation{}, fmt.Errorf("dsqltest: found no PostgreSQL to run; looked at\n  %s\n%s", strings.Join(looked, "\n  "), howToInstall)
+	return installation{}, fmt.Errorf("dsqltest: found no PostgreSQL to run; looked in\n  %s\n%s", strings.Join(looked, "\n  "), howToInstall)
 }
 
-// inspect checks that path, a directory or a postgres, is an installation that
-// the account can run.
+// inspect checks that path, a directory or a postgres program, is an installation that the account
+// can run.
 func inspect(ctx context.Context, acc account, path string) (installation, error) {
 	var in installation
 	path, err := filepath.Abs(path)
@@ -113,17 +113,17 @@ func inspect(ctx context.Context, acc account, path string) (installation, error
 	if info.IsDir() {
 		path = filepath.Join(path, "postgres")
 	}
-	// initdb is beside the program, not beside a link to it.
+	// initdb is in the directory of the program, not of a link to it.
 	if in.postgres, err = filepath.EvalSymlinks(path); err != nil {
 		return in, err
 	}
 	in.initdb = filepath.Join(filepath.Dir(in.postgres), "initdb")
 	if _, err := os.Stat(in.initdb); err != nil {
-		return in, fmt.Errorf("no initdb beside %s: %w", in.postgres, err)
+		return in, fmt.Errorf("no initdb in the directory of %s: %w", in.postgres, err)
 	}
 	out, err := acc.command(ctx, in.postgres, "--version").Output()
 	if errors.Is(err, fs.ErrPermission) {
-		return in, fmt.Errorf("the user %s may not run %s: it and each directory above it must be open to that user: %w", acc.name, in.postgres, err)
+		return in, fmt.Errorf("the user %s may not run %s: it and each directory above it must be accessible to that user: %w", acc.name, in.postgres, err)
 	}
 	if err != nil {
 		return in, fmt.Errorf("%s --version: %w", in.postgres, err)
@@ -133,13 +133,12 @@ func inspect(ctx context.Context, acc account, path string) (installation, error
 		return in, fmt.Errorf("%s --version: %w", in.postgres, err)
 	}
 	if in.major < oldestMajor {
-		return in, fmt.Errorf("%s is PostgreSQL %s, and %d or later is needed", in.postgres, in.version, oldestMajor)
+		return in, fmt.Errorf("%s is PostgreSQL %s: must be %d or later", in.postgres, in.version, oldestMajor)
 	}
 	return in, nil
 }
 
-// parseVersion reads "postgres (PostgreSQL) 16.4 (Debian 16.4-1)", also with a
-// version like 18beta1.
+// parseVersion parses "postgres (PostgreSQL) 16.4 (Debian 16.4-1)", and versions like 18beta1.
 func parseVersion(build string) (version string, major int, err error) {
 	_, after, _ := strings.Cut(build, ") ")
 	version, _, _ = strings.Cut(after, " ")
@@ -148,7 +147,7 @@ func parseVersion(build string) (version string, major int, err error) {
 		digits = version[:end]
 	}
 	if major, err = strconv.Atoi(digits); err != nil {
-		return "", 0, fmt.Errorf("%q is no version of PostgreSQL", build)
+		return "", 0, fmt.Errorf("%q is not a version of PostgreSQL", build)
 	}
 	return version, major, nil
 }

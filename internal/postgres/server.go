@@ -1,10 +1,8 @@
-// Package postgres runs the PostgreSQL server behind dsqltest's clusters: one
-// throw-away server for each process, started on first use and gone with the
-// process.
+// Package postgres finds, starts and supervises the PostgreSQL server behind dsqltest's clusters:
+// one temporary server for each process, started on first use and removed with the process.
 //
-// The server listens on a unix socket only, in a directory that nobody else can
-// enter. Nothing in it survives: it runs without fsync and is never shut down in
-// order.
+// The server listens on a unix socket only, in a directory that other users cannot enter. Nothing
+// in it is durable: it runs without fsync and is never shut down cleanly.
 package postgres
 
 import (
@@ -15,34 +13,32 @@ import (
 	"path/filepath"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/go-dsql/dsql/internal/connstring"
 )
 
-// Server is a running PostgreSQL server. Its methods may be called at the same
-// time.
+// Server is a running PostgreSQL server. It is safe for concurrent use.
 type Server struct {
-	dir      string // the data directory, with the socket and the log in it
+	dir      string // the data directory, with the socket and the log
 	version  string
 	major    int
 	admin    *pgx.ConnConfig
-	lifeline *os.File // closing it stops the server; the system does that when the process ends
+	lifeline *os.File // closing it stops the server; the kernel does so when the process ends
 }
 
-// shared is the process's engine. The channel is a lock that a context can give
-// up waiting for.
+// shared is the process's server. The channel is a lock that honors a context while waiting.
 var (
 	shared *Server
 	lock   = make(chan struct{}, 1)
 )
 
-// Start returns the process's engine and starts it when there is none. The
-// context limits the start only, as does a minute. After an error the next call
-// tries again.
+// Start returns the process's server and starts it if there is none. The context applies to the
+// start only, which is also limited to a minute. After an error the next call tries again.
 //
-// PostgreSQL 14 or later is looked for in $DSQLTEST_POSTGRES (the directory of
-// its programs, or postgres itself), on PATH, and where the packages of common
-// systems put it. A process of root runs it as the user postgres, else nobody.
-// The server's files are in $TMPDIR; without it in /dev/shm when there is a
-// gigabyte of room, else in /tmp.
+// Start looks for PostgreSQL 14 or later in $DSQLTEST_POSTGRES (the directory of its programs, or
+// postgres itself), on PATH, and where the packages of common systems install it. As root it runs
+// PostgreSQL as the user postgres, else nobody. The server's files are in $TMPDIR; if that is not
+// set, in /dev/shm if it has a gigabyte of free space, else in /tmp.
 func Start(ctx context.Context) (*Server, error) {
 	select {
 	case lock <- struct{}{}:
@@ -74,12 +70,12 @@ func (s *Server) Dial(ctx context.Context) (net.Conn, error) {
 	return conn, nil
 }
 
-// CreateDatabase makes a database that is owned by the role admin and open to
-// every role. It is an error when the name is taken.
+// CreateDatabase creates a database that is owned by the role admin and open to every role. It
+// fails if the name is taken.
 func (s *Server) CreateDatabase(ctx context.Context, name string) error {
 	sql := "CREATE DATABASE " + quote(name) + " OWNER admin TEMPLATE template1"
 	if s.major >= 15 {
-		sql += " STRATEGY file_copy" // three times faster than the default when nothing is synced
+		sql += " STRATEGY file_copy" // without fsync three times faster than the default
 	}
 	if err := s.Exec(ctx, "postgres", sql); err != nil {
 		return fmt.Errorf("dsqltest: creating database %q: %w", name, err)
@@ -87,13 +83,22 @@ func (s *Server) CreateDatabase(ctx context.Context, name string) error {
 	return nil
 }
 
-// DropDatabase removes a database and ends the sessions in it. It is no error
-// when there is none of that name.
+// DropDatabase removes a database and ends its sessions. It succeeds if there is none of that name.
 func (s *Server) DropDatabase(ctx context.Context, name string) error {
 	if err := s.Exec(ctx, "postgres", "DROP DATABASE IF EXISTS "+quote(name)+" WITH (FORCE)"); err != nil {
 		return fmt.Errorf("dsqltest: dropping database %q: %w", name, err)
 	}
 	return nil
+}
+
+// WriteFile creates a file in the server's directory, which only this process's user and PostgreSQL's
+// can enter, and returns its path. It is removed with the server.
+func (s *Server) WriteFile(name string, content []byte) (path string, err error) {
+	path = filepath.Join(s.dir, name)
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		return "", fmt.Errorf("dsqltest: %w", err)
+	}
+	return path, nil
 }
 
 // Exec runs a statement as superuser, in a session of its own.
@@ -107,8 +112,8 @@ func (s *Server) Exec(ctx context.Context, database, sql string, args ...any) er
 	return err
 }
 
-// Ask is Exec for a query of one text.
-func (s *Server) Ask(ctx context.Context, database, sql string, args ...any) (answer string, err error) {
+// QueryText runs a query that returns one text, as Exec does.
+func (s *Server) QueryText(ctx context.Context, database, sql string, args ...any) (answer string, err error) {
 	conn, err := s.connect(ctx, database)
 	if err != nil {
 		return "", err
@@ -126,23 +131,14 @@ func (s *Server) connect(ctx context.Context, database string) (*pgx.Conn, error
 
 func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
 
-// everyKey names every key that pgx would else take from PG* variables or files
-// in the home directory.
-const everyKey = "host=/ port=5432 user=dsqltest dbname=postgres password='' passfile=''" +
-	" sslmode=disable sslnegotiation=postgres sslrootcert='' sslcert='' sslkey='' sslpassword='' sslcertmode=disable sslsni=1" +
-	" connect_timeout=0 target_session_attrs=any min_protocol_version=3.0 max_protocol_version=3.0" +
-	" channel_binding=disable require_auth='' krbsrvname='' krbspn=''"
-
-// adminConfig is how exec connects: over Dial, whatever the environment says.
+// adminConfig returns the configuration with which connect connects through Dial.
 func (s *Server) adminConfig() (*pgx.ConnConfig, error) {
-	config, err := pgx.ParseConfig(everyKey)
+	pool, err := connstring.Parse("user=dsqltest")
 	if err != nil {
-		if service := os.Getenv("PGSERVICE"); service != "" {
-			return nil, fmt.Errorf("dsqltest: the environment variable PGSERVICE is %q, which pgx cannot read: unset PGSERVICE: %w", service, err)
-		}
 		return nil, fmt.Errorf("dsqltest: %w", err)
 	}
-	config.RuntimeParams = map[string]string{"application_name": "dsqltest"}
+	config := pool.ConnConfig
+	config.RuntimeParams["application_name"] = "dsqltest"
 	config.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return s.Dial(ctx) }
 	return config, nil
 }

@@ -17,15 +17,18 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-dsql/dsql/internal/testenv"
 )
 
-// The test binary runs itself as a program that starts an engine and then ends
-// in the way that this variable names.
+// The test binary runs itself as a program that starts a server and then ends in the way that this
+// variable names.
 const ending = "DSQL_POSTGRES_TEST_ENDING"
 
 func TestMain(m *testing.M) {
 	how := os.Getenv(ending)
 	if how == "" {
+		testenv.Clear()
 		os.Exit(m.Run())
 	}
 	s, err := Start(context.Background())
@@ -46,7 +49,7 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// child starts this binary anew. It returns the data directory of its engine.
+// child starts this binary again. It returns the data directory of its server, or its error.
 func child(t *testing.T, how string, env ...string) (*exec.Cmd, string, error) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^$")
@@ -204,14 +207,14 @@ func TestCacheOfSomebodyElseIsRefused(t *testing.T) {
 	_, err = openCache(t.Context(), other, theirs)
 	require.ErrorContains(t, err, "belongs to user")
 	_, err = openCache(t.Context(), acc, open)
-	require.ErrorContains(t, err, "open to other users' writing")
+	require.ErrorContains(t, err, "writable by other users")
 	link := filepath.Join(t.TempDir(), "link")
 	require.NoError(t, os.Symlink(theirs, link))
 	_, err = openCache(t.Context(), acc, link)
 	require.Error(t, err, "no link is followed")
 }
 
-func TestNothingAmbientChangesTheEngine(t *testing.T) {
+func TestNothingAmbientChangesTheServer(t *testing.T) {
 	_, dir, err := child(t, "return",
 		"PGHOST=nowhere.invalid", "PGPORT=abc", "PGUSER=eve", "PGPASSWORD=x", "PGDATABASE=other", "PGSSLMODE=bogus",
 		"PGOPTIONS=-c search_path=evil", "PGDATA=/nope", "PGTZ=Europe/Athens", "PGCONNECT_TIMEOUT=x", "PGTARGETSESSIONATTRS=standby",
@@ -254,7 +257,7 @@ func TestDSQLTEST_POSTGRESIsNotReplacedByAnother(t *testing.T) {
 	for name, tt := range map[string]struct{ given, want string }{
 		"absent":        {"/nowhere", "no such file"},
 		"no PostgreSQL": {t.TempDir(), "no such file"},
-		"too old":       {program(t, "13.9", ""), "PostgreSQL 13.9, and 14 or later is needed"},
+		"too old":       {program(t, "13.9", ""), "PostgreSQL 13.9: must be 14 or later"},
 		"no version":    {program(t, "elephant", ""), "elephant"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -274,7 +277,7 @@ esac
 `)
 	start := time.Now()
 	_, line, _ := child(t, "return", "DSQLTEST_POSTGRES="+dir)
-	require.Contains(t, line, "error: dsqltest: PostgreSQL 16.1 did not start: it ended")
+	require.Contains(t, line, "error: dsqltest: PostgreSQL 16.1 did not start: it exited")
 	require.Less(t, time.Since(start), startTimeout/2)
 }
 

@@ -20,7 +20,7 @@ var superviseScript string
 
 const startTimeout = time.Minute
 
-// start runs a new server.
+// start starts a new server.
 func start(ctx context.Context) (*Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -39,8 +39,8 @@ func start(ctx context.Context) (*Server, error) {
 	return supervise(ctx, acc, in, template)
 }
 
-// supervise starts a shell that runs the server and outlives this process just
-// long enough to clean up after it.
+// supervise starts a shell that runs the server and outlives this process just long enough to clean
+// up after it.
 func supervise(ctx context.Context, acc account, in installation, template string) (*Server, error) {
 	s := &Server{version: in.version, major: in.major}
 	var err error
@@ -77,29 +77,30 @@ func supervise(ctx context.Context, acc account, in installation, template strin
 	return s, nil
 }
 
-// awaitReady returns when the server takes connections, when the supervisor has
-// ended because the server has, or when the context ends.
+// awaitReady returns when the server accepts connections, when the supervisor has exited because
+// the server has, or when the context is done.
 func (s *Server) awaitReady(ctx context.Context, report *os.File) error {
-	var said []byte
+	var output []byte
 	buf := make([]byte, 4096)
 	for ctx.Err() == nil {
 		if err := report.SetReadDeadline(time.Now().Add(5 * time.Millisecond)); err != nil {
 			return err
 		}
 		n, err := report.Read(buf)
-		said = append(said, buf[:n]...)
-		dir, rest, ok := strings.Cut(string(said), "\n")
+		output = append(output, buf[:n]...)
+		dir, rest, ok := strings.Cut(string(output), "\n")
 		if ok && filepath.IsAbs(dir) {
-			s.dir, said = dir, []byte(rest)
+			s.dir, output = dir, []byte(rest)
 		}
 		if err == io.EOF {
-			return withLog(ctx, errors.New("it ended"), string(said))
+			return withLog(ctx, errors.New("it exited"), string(output))
 		}
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
 		if s.dir != "" && s.ready() {
-			// In template1, so that its copies have the catalog cache that the first session in a database makes.
+			// In template1: its copies then have the catalog cache that the first session in a
+			// database creates.
 			return s.Exec(ctx, "template1", "SELECT 1")
 		}
 	}
@@ -107,15 +108,14 @@ func (s *Server) awaitReady(ctx context.Context, report *os.File) error {
 	return withLog(ctx, ctx.Err(), string(log))
 }
 
-// ready reads what the server tells pg_ctl.
+// ready reports whether the server is ready, by the file that pg_ctl reads.
 func (s *Server) ready() bool {
 	status, err := os.ReadFile(filepath.Join(s.dir, "postmaster.pid"))
 	return err == nil && strings.Contains(string(status), "ready")
 }
 
-// dataParents lists where the data directory may go, best first. The scripts
-// takes the first that the account can write to. The path of a socket may have
-// 103 bytes on macOS.
+// dataParents lists the possible parents of the data directory, best first. The script uses the
+// first that the account can write to. On macOS the path of a socket may have 103 bytes.
 func dataParents() []string {
 	candidates := []string{os.TempDir(), "/tmp", "/var/tmp"}
 	if os.Getenv("TMPDIR") == "" && freeBytes("/dev/shm") >= 1<<30 {

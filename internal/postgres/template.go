@@ -27,7 +27,7 @@ var (
 	serverConf string
 )
 
-// recipe is all that a template is made of.
+// recipe is everything that determines a template.
 type recipe struct {
 	installation
 	initdbArgs []string
@@ -48,16 +48,14 @@ func newRecipe(in installation) recipe {
 	return r
 }
 
-// name changes with everything that changes the template, so that an old one is
-// never taken for a new one.
+// name changes with everything that changes the template, so that an outdated one is never used.
 func (r recipe) name() string {
 	h := sha256.New()
 	fmt.Fprintf(h, "%q", []any{r.postgres, r.build, r.initdbArgs, r.conf, setupSQL, dialectSQL, templateScript})
 	return fmt.Sprintf("%s-%.6x", r.version, h.Sum(nil))
 }
 
-// template returns the machine's template for the recipe, and makes it when there
-// is none.
+// template returns the machine's template for the recipe and creates it if there is none.
 func (r recipe) template(ctx context.Context, acc account, places []string) (string, error) {
 	var unusable []error
 	for _, place := range places {
@@ -69,7 +67,7 @@ func (r recipe) template(ctx context.Context, acc account, places []string) (str
 		defer cache.Close() // unlocks
 		return r.templateIn(ctx, acc, cache)
 	}
-	return "", fmt.Errorf("dsqltest: no place to keep PostgreSQL's template in: %w", errors.Join(unusable...))
+	return "", fmt.Errorf("dsqltest: no directory for PostgreSQL's template: %w", errors.Join(unusable...))
 }
 
 func (r recipe) templateIn(ctx context.Context, acc account, cache *os.File) (string, error) {
@@ -80,7 +78,7 @@ func (r recipe) templateIn(ctx context.Context, acc account, cache *os.File) (st
 	if err := lockFile(ctx, cache); err != nil {
 		return "", fmt.Errorf("dsqltest: locking %s: %w", cache.Name(), err)
 	}
-	if complete(final) { // another process was quicker
+	if complete(final) { // another process was faster
 		return final, nil
 	}
 
@@ -91,24 +89,24 @@ func (r recipe) templateIn(ctx context.Context, acc account, cache *os.File) (st
 	script.Stderr = &log
 	made, err := script.Output()
 	if err != nil {
-		return "", fmt.Errorf("dsqltest: making a template with %s: %w", r.initdb, withLog(ctx, err, log.String()))
+		return "", fmt.Errorf("dsqltest: creating a template with %s: %w", r.initdb, withLog(ctx, err, log.String()))
 	}
-	// Only now, and by this process: a maker that is killed leaves no template.
+	// Only now, and by this process: a killed script leaves no template.
 	if err := os.Rename(strings.TrimSpace(string(made)), final); err != nil {
-		return "", fmt.Errorf("dsqltest: keeping the template: %w", err)
+		return "", fmt.Errorf("dsqltest: renaming the template: %w", err)
 	}
 	return final, nil
 }
 
-// complete reports whether dir is a template. The directory alone does not tell:
-// cleaners of temporary files remove old files and leave directories.
+// complete reports whether dir is a template. Its existence does not suffice: cleaners of temporary
+// files remove old files and leave directories.
 func complete(dir string) bool {
 	_, err := os.Stat(filepath.Join(dir, "PG_VERSION"))
 	return err == nil
 }
 
-// cachePlaces lists where templates may be kept, best first. Root's own cache
-// directory is closed to the account.
+// cachePlaces lists the directories that templates may be kept in, best first. The account cannot
+// enter root's own cache directory.
 func cachePlaces(acc account) []string {
 	var places []string
 	if dir, err := os.UserCacheDir(); err == nil && acc.credential == nil {
@@ -118,8 +116,8 @@ func cachePlaces(acc account) []string {
 	return append(places, filepath.Join("/var/tmp", own), filepath.Join("/tmp", own))
 }
 
-// openCache opens the directory, made if need be, and checks that nobody but the
-// account can put a template there: its programs run with what they find in it.
+// openCache opens the directory, creates it if needed, and checks that only the account can write
+// to it: PostgreSQL runs with what it finds there.
 func openCache(ctx context.Context, acc account, dir string) (*os.File, error) {
 	cache, err := openDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -152,19 +150,19 @@ func checkPrivate(dir *os.File, acc account) error {
 		return fmt.Errorf("%s belongs to user %d, not to user %d: remove it", dir.Name(), owner, acc.uid)
 	}
 	if info.Mode().Perm()&0o022 != 0 {
-		return fmt.Errorf("%s is open to other users' writing (%v): remove it", dir.Name(), info.Mode())
+		return fmt.Errorf("%s is writable by other users (%v): remove it", dir.Name(), info.Mode())
 	}
 	parent, err := os.Stat(filepath.Dir(dir.Name()))
 	if err != nil {
 		return err
 	}
 	if parent.Mode().Perm()&0o022 != 0 && parent.Mode()&fs.ModeSticky == 0 {
-		return fmt.Errorf("%s is open to other users' writing (%v) and not sticky", filepath.Dir(dir.Name()), parent.Mode())
+		return fmt.Errorf("%s is writable by other users (%v) and not sticky", filepath.Dir(dir.Name()), parent.Mode())
 	}
 	return nil
 }
 
-// lockFile locks f until it is closed, also by the end of the process.
+// lockFile locks f until it is closed, at the latest by the end of the process.
 func lockFile(ctx context.Context, f *os.File) error {
 	for {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
@@ -179,8 +177,8 @@ func lockFile(ctx context.Context, f *os.File) error {
 	}
 }
 
-// withLog adds what a program said to the error of its end. A program that the
-// context ended says "killed": the context's error is the cause.
+// withLog adds a program's output to the error that it ended with. A program that was killed
+// because the context is done reports "killed": the context's error is the cause.
 func withLog(ctx context.Context, err error, log string) error {
 	if ctx.Err() != nil {
 		err = ctx.Err()

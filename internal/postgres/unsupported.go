@@ -14,7 +14,7 @@ func Locate(context.Context) (string, error) {
 	return "", err
 }
 
-// start fails: what runs and ends the server is made of unix processes.
+// start fails: the supervisor needs Unix processes.
 func start(context.Context) (*Server, error) {
-	return nil, fmt.Errorf("dsqltest: runs PostgreSQL on Linux and macOS only, and this is %s: use a container or WSL", runtime.GOOS)
+	return nil, fmt.Errorf("dsqltest: runs PostgreSQL on Linux and macOS only, not on %s: use a container or WSL", runtime.GOOS)
 }

@@ -11,7 +11,7 @@ import (
 
 const sigV4 = "AWS4-HMAC-SHA256"
 
-// sign computes the signature that t must carry:
+// sign returns the signature that t must have:
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 func (t *Token) sign(secret string) string {
 	scope := strings.Join([]string{t.day, t.region, t.service, "aws4_request"}, "/")
@@ -50,8 +50,8 @@ func mac(key []byte, text string) []byte {
 	return h.Sum(nil)
 }
 
-// escape percent-encodes all but SigV4's unreserved characters. url.QueryEscape
-// differs: it writes a space as +.
+// escape percent-encodes all but SigV4's unreserved characters, unlike url.QueryEscape, which
+// encodes a space as +.
 func escape(s string) string {
 	const upperHex = "0123456789ABCDEF"
 	var b strings.Builder

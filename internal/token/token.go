@@ -1,7 +1,6 @@
-// Package token reads and checks the tokens with which clients open DSQL. A
-// token is a presigned SigV4 request, GET https://HOST/?Action=…, without its
-// scheme. The signature is computed here from crypto/hmac alone, so that a
-// client's signer is checked by another one.
+// Package token parses and verifies the tokens that clients authenticate to DSQL with. A token is a
+// presigned SigV4 request, GET https://HOST/?Action=…, without its scheme. The signature is
+// computed here with crypto/hmac alone, so that clients are verified by an independent signer.
 package token
 
 import (
@@ -11,30 +10,30 @@ import (
 	"time"
 )
 
-// Check names what is wrong with a token.
+// Check names the check that a token failed.
 type Check string
 
-// The checks, in the order in which they are made.
+// The checks, in order.
 const (
-	Shape         Check = "shape"          // not a token at all, or parts of one are missing
-	Query         Check = "query"          // a parameter is there twice, not known, or not encoded as SigV4 does
-	Algorithm     Check = "algorithm"      // other than AWS4-HMAC-SHA256
-	SignedHeaders Check = "signed headers" // other than host alone
-	Service       Check = "service"        // other than dsql, as in a token made for RDS
+	Shape         Check = "shape"          // not a token, or parts are missing
+	Query         Check = "query"          // a parameter is repeated, unknown, or not encoded as SigV4 requires
+	Algorithm     Check = "algorithm"      // not AWS4-HMAC-SHA256
+	SignedHeaders Check = "signed headers" // not host alone
+	Service       Check = "service"        // not dsql, as in a token for RDS
 	Region        Check = "region"         // signed for another Region
 	Date          Check = "date"           // not a time, or not on the day of the credential scope
 	Expires       Check = "expires"        // not whole seconds, 1 to 604800
 	Host          Check = "host"           // signed for another name
 	NotYetValid   Check = "not yet valid"  // signed in the future
 	Expired       Check = "expired"        // past its lifetime
-	AccessKey     Check = "access key"     // nobody's that the server knows
-	SessionToken  Check = "session token"  // not the one of the access key
-	Signature     Check = "signature"      // made with another key, or the token was changed
-	Action        Check = "action"         // not the one for the role
+	AccessKey     Check = "access key"     // unknown to the server
+	SessionToken  Check = "session token"  // does not match the access key
+	Signature     Check = "signature"      // made with another secret key, or the token was modified
+	Action        Check = "action"         // does not match the role
 )
 
-// Error is a token's refusal. Its text says what was expected and what was
-// given, and holds no secret.
+// Error tells why a token is refused. Its text says what was expected and what was given, and
+// contains no secret.
 type Error struct {
 	Check  Check
 	Reason string
@@ -46,7 +45,7 @@ func fail(check Check, format string, args ...any) error {
 	return &Error{check, fmt.Sprintf(format, args...)}
 }
 
-// The parameters of a token. All but securityToken must be there.
+// The parameters of a token. All but the security token are required.
 const (
 	actionKey        = "Action"
 	algorithmKey     = "X-Amz-Algorithm"
@@ -58,11 +57,11 @@ const (
 	signatureKey     = "X-Amz-Signature"
 )
 
-// TimeFormat is how SigV4 writes times.
+// TimeFormat is the layout of times in SigV4.
 const TimeFormat = "20060102T150405Z"
 
-// Token is a token that has been read and not checked. It is a secret; printing
-// it shows the host and the action only.
+// Token is a parsed token that has not been verified. It is a secret; printing it shows only the
+// host and the action.
 type Token struct {
 	host  string
 	query map[string]string // decoded, the signature too
@@ -70,8 +69,8 @@ type Token struct {
 	accessKeyID, day, region, service string // the parts of X-Amz-Credential
 }
 
-// Parse reads a token in either of its forms, HOST?… and HOST/?…. It fails with
-// an *[Error] if text has not the shape of a token or not all of its parts.
+// Parse parses a token in either of its forms, HOST?… and HOST/?…. It returns an *[Error] if text
+// does not have the shape or all the parts of a token.
 func Parse(text string) (*Token, error) {
 	host, query, found := strings.Cut(text, "?")
 	host = strings.TrimSuffix(host, "/")
@@ -81,7 +80,7 @@ func Parse(text string) (*Token, error) {
 	case host == "":
 		return nil, fail(Shape, "no host before the ?")
 	case strings.Contains(host, "/"):
-		return nil, fail(Shape, "a scheme or a path where only a host may be")
+		return nil, fail(Shape, "a scheme or a path before the ?: must be a host only")
 	}
 	t := &Token{host: host, query: make(map[string]string)}
 	for parameter := range strings.SplitSeq(query, "&") {
@@ -102,8 +101,7 @@ func Parse(text string) (*Token, error) {
 	return t, nil
 }
 
-// add reads one parameter. What it refuses may be a password that is no token,
-// so nothing of it is shown.
+// add parses one parameter. What it refuses may be a password, so its errors show nothing of it.
 func (t *Token) add(parameter string) error {
 	rawKey, rawValue, found := strings.Cut(parameter, "=")
 	if !found {
@@ -112,21 +110,21 @@ func (t *Token) add(parameter string) error {
 	key, keyErr := url.PathUnescape(rawKey)
 	value, valueErr := url.PathUnescape(rawValue)
 	if keyErr != nil || valueErr != nil || escape(key) != rawKey || escape(value) != rawValue {
-		return fail(Query, "parameter %d is not percent-encoded as SigV4 does it", len(t.query)+1)
+		return fail(Query, "parameter %d is not percent-encoded as SigV4 requires", len(t.query)+1)
 	}
 	if _, twice := t.query[key]; twice {
-		return fail(Query, "parameter %d is there a second time", len(t.query)+1)
+		return fail(Query, "parameter %d is a repetition", len(t.query)+1)
 	}
 	t.query[key] = value
 	return nil
 }
 
-// Action is the IAM action that the token is for.
+// Action returns the IAM action that the token is for.
 func (t *Token) Action() string { return t.query[actionKey] }
 
-// End is when the token's lifetime ends. It is the zero time if the token does
-// not say so in a way that [Token.Verify] accepts.
-func (t *Token) End() time.Time {
+// Expiration returns when the token expires, or the zero time if the token has no lifetime that
+// [Token.Verify] accepts.
+func (t *Token) Expiration() time.Time {
 	_, end, err := t.lifetime()
 	if err != nil {
 		return time.Time{}
@@ -138,5 +136,5 @@ func (t *Token) String() string {
 	return fmt.Sprintf("token.Token{%.100q for %.100q}", t.Action(), t.host)
 }
 
-// GoString is String, so that %#v shows no secret either.
+// GoString returns String, so that %#v shows no secret either.
 func (t *Token) GoString() string { return t.String() }

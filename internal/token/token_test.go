@@ -80,7 +80,7 @@ func TestGoldenTokensVerifyForTheirLifetime(t *testing.T) {
 		}
 		token, err := Parse(g.Token)
 		require.NoError(t, err)
-		require.Equal(t, end, token.End())
+		require.Equal(t, end, token.Expiration())
 		require.Equal(t, g.Action, token.Action())
 	}
 }
@@ -201,8 +201,8 @@ func TestEachCheckHasItsOwnReason(t *testing.T) {
 		"upper-case host":        {func(r *request) { r.host = strings.ToUpper(r.host) }, Host, `"ABC`},
 		"a header more":          {func(r *request) { r.headers = http.Header{"X-Other": {"1"}} }, SignedHeaders, `"host;x-other", not "host"`},
 		"a parameter more":       {func(r *request) { r.query.Set("DBUser", "app") }, Query, `"DBUser" is not a parameter of a token`},
-		"future":                 {func(r *request) { r.at = now.Add(ClockSkew + time.Second) }, NotYetValid, "signed at 20260102T030906Z, it is 20260102T030405Z"},
-		"past":                   {func(r *request) { r.at = now.Add(-901 * time.Second) }, Expired, "ended at 20260102T030404Z, it is 20260102T030405Z"},
+		"future":                 {func(r *request) { r.at = now.Add(ClockSkew + time.Second) }, NotYetValid, "signed at 20260102T030906Z, the time is 20260102T030405Z"},
+		"past":                   {func(r *request) { r.at = now.Add(-901 * time.Second) }, Expired, "expired at 20260102T030404Z, the time is 20260102T030405Z"},
 		"lifetime zero":          {expires("0"), Expires, `"0" is not whole seconds from 1 to 604800`},
 		"lifetime negative":      {expires("-60"), Expires, `"-60" is not`},
 		"lifetime over a week":   {expires("604801"), Expires, `"604801" is not`},
@@ -211,8 +211,8 @@ func TestEachCheckHasItsOwnReason(t *testing.T) {
 		"lifetime with zeros":    {expires("0060"), Expires, `"0060" is not`},
 		"lifetime empty":         {expires(""), Expires, `"" is not`},
 		"lifetime past any int":  {expires("99999999999999999999"), Expires, `"99999999999999999999" is not`},
-		"session token not ours": {func(r *request) { r.session = "SECRETSESSION" }, SessionToken, "there is one, and the access key has none"},
-		"other secret key":       {func(r *request) { r.secret = "other" }, Signature, "another secret key, or changed after signing"},
+		"session token not ours": {func(r *request) { r.session = "SECRETSESSION" }, SessionToken, "present, but the access key has none"},
+		"other secret key":       {func(r *request) { r.secret = "other" }, Signature, "another secret key, or modified after signing"},
 		"admin's action":         {func(r *request) { r.query.Set("Action", "DbConnectAdmin") }, Action, `signed for "DbConnectAdmin", the role needs "DbConnect"`},
 		"no such action":         {func(r *request) { r.query.Set("Action", "connect") }, Action, `signed for "connect"`},
 	}
@@ -260,7 +260,7 @@ func TestTextThatIsNoTokenIsRefusedWithoutShowingIt(t *testing.T) {
 		"no signature":         {without("X-Amz-Signature"), Shape, "no parameter X-Amz-Signature"},
 		"short scope":          {strings.Replace(token, "%2Faws4_request", "", 1), Shape, "X-Amz-Credential is not"},
 		"scope of another end": {strings.Replace(token, "aws4_request", "aws5_request", 1), Shape, "X-Amz-Credential is not"},
-		"action twice":         {token + "&Action=DbConnect", Query, "parameter 8 is there a second time"},
+		"action twice":         {token + "&Action=DbConnect", Query, "parameter 8 is a repetition"},
 		"lower-case escapes":   {strings.Replace(token, "%2F", "%2f", 1), Query, "parameter 3 is not percent-encoded"},
 		"no escapes":           {strings.Replace(token, "%2F", "/", 1), Query, "parameter 3 is not percent-encoded"},
 		"broken escape":        {strings.Replace(token, "%2F", "%zz", 1), Query, "parameter 3 is not percent-encoded"},
@@ -316,7 +316,7 @@ func TestNothingPrintedHoldsASecret(t *testing.T) {
 	printed += fmt.Sprint(token.Verify(want, now))
 	want.SessionToken, want.SecretAccessKey = "SECRETSESSION", "SECRETKEY"
 	printed += fmt.Sprint(token.Verify(want, now))
-	require.Contains(t, printed, "signature: does not fit")
+	require.Contains(t, printed, "signature: does not match")
 	require.NotContains(t, printed, "SECRET")
 	require.NotContains(t, printed, signature)
 	require.NotContains(t, printed, "AKIAEXAMPLE")
@@ -325,7 +325,7 @@ func TestNothingPrintedHoldsASecret(t *testing.T) {
 func TestATokenWithoutALifetimeHasNoEnd(t *testing.T) {
 	token, err := Parse(signed(t, func(r *request) { r.query.Set("X-Amz-Expires", "0") }))
 	require.NoError(t, err)
-	require.Zero(t, token.End())
+	require.Zero(t, token.Expiration())
 }
 
 func FuzzParse(f *testing.F) {

@@ -8,27 +8,27 @@ import (
 	"time"
 )
 
-// ClockSkew is how far in the future a token may have been signed. AWS does not
-// say what DSQL allows; 5 minutes is what SigV4 services usually do.
+// ClockSkew is how far in the future a token may have been signed. AWS does not document DSQL's;
+// SigV4 services usually allow 5 minutes.
 const ClockSkew = 5 * time.Minute
 
 // maxExpires is a week, in seconds.
 const maxExpires = 604800
 
-// Expected is what a token must say.
+// Expected describes the token to be accepted.
 type Expected struct {
-	Host   string // the cluster's name, as the client knows it
+	Host   string // the cluster's host name, as the client uses it
 	Region string
 	Action string // DbConnectAdmin or DbConnect
 
 	AccessKeyID     string
 	SecretAccessKey string
-	SessionToken    string // empty: the token must not carry one
+	SessionToken    string // empty: the token must have none
 }
 
-// Verify checks that t says what is expected, is valid at now, and was signed
-// with the secret key. It fails with an *[Error] that names the first check that
-// did not pass. The action comes last: only the signer may learn that it is wrong.
+// Verify checks that t is as expected, valid at now, and signed with the secret key. It returns an
+// *[Error] that names the first failed check. The action is checked last: only the signer may learn
+// that it is wrong.
 func (t *Token) Verify(want Expected, now time.Time) error {
 	if err := t.verifyScope(want); err != nil {
 		return err
@@ -83,15 +83,15 @@ func (t *Token) verifyTime(now time.Time) error {
 		return err
 	}
 	if now.Add(ClockSkew).Before(start) {
-		return fail(NotYetValid, "signed at %s, it is %s", stamp(start), stamp(now))
+		return fail(NotYetValid, "signed at %s, the time is %s", stamp(start), stamp(now))
 	}
 	if now.After(end) {
-		return fail(Expired, "ended at %s, it is %s", stamp(end), stamp(now))
+		return fail(Expired, "expired at %s, the time is %s", stamp(end), stamp(now))
 	}
 	return nil
 }
 
-// lifetime is when the token was signed and when it ends.
+// lifetime returns when the token was signed and when it expires.
 func (t *Token) lifetime() (start, end time.Time, err error) {
 	date := t.query[dateKey]
 	start, err = time.Parse(TimeFormat, date)
@@ -109,27 +109,28 @@ func (t *Token) lifetime() (start, end time.Time, err error) {
 	return start, start.Add(time.Duration(seconds) * time.Second), nil
 }
 
-// verifySigner shows no key: the one given may be a real one of AWS.
+// verifySigner verifies keys and signature. Its errors show no key: the token's may be a real AWS
+// key.
 func (t *Token) verifySigner(want Expected) error {
 	if t.accessKeyID != want.AccessKeyID {
-		return fail(AccessKey, "signed with credentials other than the cluster's own")
+		return fail(AccessKey, "signed with credentials other than the cluster's")
 	}
 	given, has := t.query[securityTokenKey]
 	switch {
 	case want.SessionToken == "" && has:
-		return fail(SessionToken, "there is one, and the access key has none")
+		return fail(SessionToken, "present, but the access key has none")
 	case want.SessionToken != "" && !has:
-		return fail(SessionToken, "there is none, and the access key has one")
+		return fail(SessionToken, "missing, but the access key has one")
 	case !equal(given, want.SessionToken):
-		return fail(SessionToken, "not the one of the access key")
+		return fail(SessionToken, "does not match the access key")
 	}
 	if !equal(t.query[signatureKey], t.sign(want.SecretAccessKey)) {
-		return fail(Signature, "does not fit: the token was signed with another secret key, or changed after signing")
+		return fail(Signature, "does not match: signed with another secret key, or modified after signing")
 	}
 	return nil
 }
 
-// equal takes as long for a wrong secret as for the right one.
+// equal compares in constant time.
 func equal(a, b string) bool {
 	return subtle.ConstantTimeCompare([]byte(a), []byte(b)) == 1
 }

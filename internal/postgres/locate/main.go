@@ -1,5 +1,5 @@
-// Command locate prints the PostgreSQL that local clusters run, or says on
-// standard error where it looked and ends with status 1.
+// Command locate prints the version and path of the PostgreSQL that local clusters run. If there is
+// none, it prints where it looked to standard error and exits with status 1.
 package main
 
 import (

@@ -1,0 +1,69 @@
+package proxy
+
+import (
+	"slices"
+
+	"github.com/go-dsql/dsql/internal/dialect"
+)
+
+// ddlAttempts bounds how often DDL that others block is tried.
+const ddlAttempts = 10
+
+// execDDL executes DDL. On DSQL it never waits, and open transactions fail with a schema
+// conflict when they go on: so where PostgreSQL would wait, the idle transactions of other sessions
+// are rolled back.
+func (s *session) execDDL(st *dialect.Statement, send func()) bool {
+	inBlock := s.inTransaction()
+	var replies []message
+	for range ddlAttempts {
+		if inBlock {
+			s.savepoint()
+		}
+		replies = nil
+		x := s.expectCollect(st, &replies)
+		send()
+		s.waitFor(x)
+		if !x.blocked {
+			break
+		}
+		if inBlock {
+			s.execInternal("ROLLBACK TO " + internalName)
+		}
+		s.proxy.abortOthers(s)
+	}
+	if inBlock && hasError(replies) {
+		s.query(refusedColumn) // fails the transaction, which may have been rolled back to the savepoint
+	}
+	return s.writeReplies(slices.DeleteFunc(replies, isProtocolOnly))
+}
+
+// isProtocolOnly reports whether a reply only acknowledges a message: ParseComplete, BindComplete
+// or CloseComplete.
+func isProtocolOnly(m message) bool { return m.kind() == '1' || m.kind() == '2' || m.kind() == '3' }
+
+// abortOthers aborts the idle transactions of all other sessions.
+func (p *Proxy) abortOthers(s *session) {
+	for _, other := range p.openSessions() {
+		if other != s {
+			other.abortIdle()
+		}
+	}
+}
+
+// abortIdle rolls back the session's transaction, of which the client learns at its next message.
+// A session that is executing a statement is left alone.
+func (s *session) abortIdle() {
+	if !s.busy.TryLock() {
+		return
+	}
+	defer s.busy.Unlock()
+	s.mu.Lock()
+	idle := s.status == 'T' && len(s.pending) == 0 && !s.closed
+	s.mu.Unlock()
+	if !idle {
+		return
+	}
+	s.execInternal("ROLLBACK")
+	s.execInternal("BEGIN")
+	s.tx = transaction{begun: s.tx.begun, used: true, aborted: true}
+}

@@ -1,0 +1,87 @@
+package proxy
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/go-dsql/dsql/internal/dialect"
+)
+
+// SQLSTATEs: https://www.postgresql.org/docs/current/errcodes-appendix.html
+const (
+	connectionFailure    = "08006"
+	protocolViolation    = "08P01"
+	featureNotSupported  = "0A000"
+	uniqueViolation      = "23505"
+	activeTransaction    = "25001"
+	invalidAuthorization = "28000"
+	invalidCatalogName   = "3D000"
+	serializationFailure = "40001"
+	deadlockDetected     = "40P01"
+	syntaxError          = "42601"
+	undefinedColumn      = "42703"
+	tooManyConnections   = "53300"
+	tooManyConfigured    = "53400"
+	programLimitExceeded = "54000"
+	lockNotAvailable     = "55P03"
+	internalError        = "XX000"
+)
+
+// DSQL's messages for the two kinds of conflict.
+const (
+	dataConflict   = "change conflicts with another transaction (OC000)"
+	schemaConflict = "schema has been updated by another transaction (OC001)"
+)
+
+func errorResponse(code, message string) *pgproto3.ErrorResponse {
+	return &pgproto3.ErrorResponse{Severity: "ERROR", SeverityUnlocalized: "ERROR", Code: code, Message: message}
+}
+
+func conflictResponse(message string) *pgproto3.ErrorResponse {
+	return errorResponse(serializationFailure, message)
+}
+
+func refusalResponse(r *dialect.Refusal) *pgproto3.ErrorResponse {
+	e := errorResponse(r.Code, r.Message)
+	e.Hint = r.Hint
+	return e
+}
+
+// isConflict reports whether an ErrorResponse carries a conflict.
+func isConflict(m message) bool {
+	var e pgproto3.ErrorResponse
+	return e.Decode(m.body()) == nil && e.Code == serializationFailure
+}
+
+// hasDataConflict reports whether a statement hit another transaction's change.
+func hasDataConflict(replies []message) bool {
+	return slices.ContainsFunc(replies, func(m message) bool {
+		return m.kind() == 'E' && isConflict(m) && bytes.Contains(m, []byte("(OC000)"))
+	})
+}
+
+func hasError(replies []message) bool {
+	return slices.ContainsFunc(replies, func(m message) bool { return m.kind() == 'E' })
+}
+
+// conflictMessage returns DSQL's message for an error that PostgreSQL reports because of another
+// transaction, or "". Errors that a test's own function raises in DSQL's words stay as they are.
+func conflictMessage(e *pgproto3.ErrorResponse) string {
+	switch {
+	case strings.Contains(e.Message, "(OC0"):
+		return ""
+	case e.Code == serializationFailure, e.Code == deadlockDetected:
+		return dataConflict
+	case e.Code == lockNotAvailable && strings.Contains(e.Where, "tuple"): // waited for a row
+		return dataConflict
+	case e.Code == lockNotAvailable,
+		strings.HasPrefix(e.Message, "tuple concurrently "),                     // concurrent DDL
+		strings.HasPrefix(e.Message, "could not open relation with OID "),       // a dropped table
+		e.Code == uniqueViolation && strings.HasPrefix(e.ConstraintName, "pg_"): // both create the same
+		return schemaConflict
+	}
+	return ""
+}

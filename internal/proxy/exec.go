@@ -1,0 +1,135 @@
+package proxy
+
+import (
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/go-dsql/dsql/internal/dialect"
+)
+
+// intercepts reports whether the proxy must execute a statement itself instead of forwarding it.
+func (s *session) intercepts(st *dialect.Statement) bool {
+	switch st.Kind {
+	case dialect.Commit:
+		return s.inTransaction()
+	case dialect.Write, dialect.Lock:
+		return s.txStatus() == 'T'
+	case dialect.DDL:
+		return s.txStatus() != 'E'
+	}
+	return false
+}
+
+// checkAndExec executes one of several statements of a Query message and waits for its end. It
+// returns false if the statement failed; the client has then been sent the error.
+func (s *session) checkAndExec(st *dialect.Statement) bool {
+	s.resetTransaction()
+	if refusal := s.check(st); refusal != nil {
+		s.expect(&exchange{refusal: refusal, capture: func(m message) bool { return m.kind() == 'Z' }})
+		s.server.send(&pgproto3.Query{String: refusedColumn})
+		s.settle()
+		return false
+	}
+	return s.exec(st)
+}
+
+// exec executes a checked statement and waits for its end. It returns false if the statement
+// failed; the client has then been sent the error.
+func (s *session) exec(st *dialect.Statement) bool {
+	send := func() { s.server.send(&pgproto3.Query{String: st.SQL}) }
+	switch {
+	case st.Kind == dialect.Copy:
+		s.query(refusedColumn)
+		s.writeError(errorResponse(featureNotSupported, "dsqltest: COPY FROM must be the only statement of its string"))
+		return false
+	case !s.intercepts(st):
+		s.trackTransaction(st.Kind)
+		return s.writeReplies(s.collect(st, send))
+	case st.Kind == dialect.Commit:
+		return s.execCommit(st, true)
+	case st.Kind == dialect.DDL:
+		return s.execDDL(st, send)
+	}
+	return s.execWrite(st, send, func() []message { return s.query(st.Instead) })
+}
+
+// execPortal is exec for an Execute message of the extended query protocol.
+func (s *session) execPortal(execute message, p portal) bool {
+	switch p.statement.Kind {
+	case dialect.Commit:
+		return s.execCommit(p.statement, true)
+	case dialect.DDL: // has no parameters, and its portal has ended with the batch
+		return s.execDDL(p.statement, func() {
+			s.sendPrepared(&pgproto3.Parse{Query: p.statement.SQL}, &pgproto3.Bind{})
+		})
+	}
+	return s.execWrite(p.statement,
+		func() {
+			_, _ = s.server.w.Write(execute)
+			s.server.send(&pgproto3.Sync{})
+		},
+		func() []message { return s.execSubstitute(p) })
+}
+
+// execCommit commits the session's transaction. It returns false if the client was sent an error
+// or was cut. explicit is false for the implicit transaction of a Query message, whose COMMIT is
+// neither counted nor answered.
+func (s *session) execCommit(st *dialect.Statement, explicit bool) bool {
+	cut, refusal := s.commitFault()
+	if refusal != nil {
+		s.query("ROLLBACK")
+		s.writeError(refusal)
+		return false
+	}
+	if cut == BeforeApplied {
+		s.cut()
+		return false
+	}
+	replies := s.query(st.SQL)
+	s.trackCommit(replies, explicit)
+	if cut == AfterApplied {
+		s.cut()
+		return false
+	}
+	return !explicit || s.writeReplies(replies)
+}
+
+// commitFault returns the error or the cut that a COMMIT is to end in. The COMMIT of a failed
+// transaction is left to PostgreSQL.
+func (s *session) commitFault() (CommitCut, *pgproto3.ErrorResponse) {
+	if s.txStatus() != 'T' {
+		return 0, nil
+	}
+	if e := s.tx.checkAge(s.proxy.transactionAge); e != nil {
+		return 0, e
+	}
+	if s.tx.used && s.catalogChanged() || s.tx.aborted {
+		return 0, conflictResponse(schemaConflict)
+	}
+	if s.tx.doomed {
+		return 0, conflictResponse(dataConflict)
+	}
+	return s.proxy.Faults.nextCommit()
+}
+
+// trackCommit records how a COMMIT ended. The transaction's DDL is in force from here on.
+func (s *session) trackCommit(replies []message, explicit bool) {
+	for _, m := range replies {
+		if m.kind() != 'C' {
+			continue
+		}
+		committed := m.text() == "COMMIT"
+		s.proxy.updateStats(func(st *Stats) {
+			switch {
+			case explicit && committed:
+				st.Commits++
+			case explicit:
+				st.Rollbacks++
+			}
+		})
+		if committed && s.tx.ddl {
+			s.mu.Lock()
+			s.bumpCatalog()
+			s.mu.Unlock()
+		}
+	}
+}

@@ -1,0 +1,274 @@
+package proxy
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/go-dsql/dsql/internal/dialect"
+)
+
+// relay carries the messages of one session between the client and PostgreSQL. PostgreSQL replies
+// in the order of the requests, so the queue of pending exchanges tells which exchange a reply
+// belongs to.
+type relay struct {
+	proxy  *Proxy
+	client *stream // read by frontend.readLoop; written under mu
+	server *stream // read by replyLoop; written while session.busy is held
+
+	mu       sync.Mutex
+	idle     sync.Cond   // pending is empty, or closed
+	pending  []*exchange // oldest first; each ends with a ReadyForQuery
+	status   byte        // of the last ReadyForQuery: I, T or E
+	catalog  int64       // the version of the schema that the session has seen
+	conflict bool        // the last transaction hit a conflict
+	expired  bool        // the session ends with its transaction
+	closed   bool        // PostgreSQL's side has ended
+}
+
+// exchange is everything that PostgreSQL replies up to one ReadyForQuery.
+type exchange struct {
+	capture func(message) bool      // returns true for replies that the client does not get; nil: it gets all
+	running []*dialect.Statement    // whose replies come next
+	refusal *pgproto3.ErrorResponse // sent to the client in place of refusedColumn's error
+	failed  bool                    // an error has been received
+	blocked bool                    // by a lock
+	done    chan struct{}           // closed at ReadyForQuery, or when PostgreSQL's side has ended
+}
+
+func newRelay(p *Proxy, client, server net.Conn) *relay {
+	r := &relay{
+		proxy:   p,
+		client:  newStream(client),
+		server:  newStream(server),
+		status:  'I',
+		catalog: p.catalog.Load(),
+	}
+	r.idle.L = &r.mu
+	r.expect(&exchange{}) // the replies to the startup message
+	return r
+}
+
+// replyLoop delivers PostgreSQL's replies until either side ends, then closes both.
+func (r *relay) replyLoop() {
+	defer r.close()
+	for {
+		m, err := r.server.read(0)
+		if err != nil || !r.proxy.Faults.waitPause(r.proxy.ctx) {
+			return
+		}
+		err = r.deliver(m)
+		if errors.Is(err, errExpired) {
+			return
+		}
+		if err != nil {
+			// The client has gone: PostgreSQL still executes what it was sent.
+			_, _ = io.Copy(io.Discard, r.server.r)
+			return
+		}
+	}
+}
+
+var errExpired = errors.New("session expired")
+
+// deliver rewrites one reply and hands it to the exchange that it belongs to, or to the client.
+func (r *relay) deliver(m message) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var x *exchange
+	if len(r.pending) > 0 {
+		x = r.pending[0]
+	}
+	if m.kind() == 'Z' && x != nil {
+		r.status = m.body()[0]
+		r.pending = r.pending[1:]
+		defer close(x.done)
+		defer r.idle.Broadcast()
+	}
+	captured := false
+	if x != nil {
+		m = r.rewrite(x, m)
+		captured = x.capture != nil && x.capture(m)
+	}
+	if !captured {
+		if err := r.writeClient(m); err != nil {
+			return err
+		}
+	}
+	if m.kind() == 'Z' && !captured && r.expired && r.status == 'I' {
+		return errExpired
+	}
+	if r.server.r.Buffered() > 0 {
+		return nil
+	}
+	return r.client.w.Flush()
+}
+
+// writeClient buffers a message for the client and counts conflicts. r.mu must be held.
+func (r *relay) writeClient(m message) error {
+	if m.kind() == 'E' && isConflict(m) {
+		r.conflict = true
+		r.proxy.updateStats(func(s *Stats) { s.Conflicts++ })
+	}
+	_, err := r.client.w.Write(m)
+	return err
+}
+
+// close releases those who wait for PostgreSQL's replies and closes both connections.
+func (r *relay) close() {
+	r.mu.Lock()
+	r.closed = true
+	for _, x := range r.pending {
+		close(x.done)
+	}
+	r.pending = nil
+	r.idle.Broadcast()
+	_ = r.client.w.Flush()
+	r.mu.Unlock()
+	r.cut()
+}
+
+// cut closes both connections and sends nothing.
+func (r *relay) cut() {
+	r.client.Close()
+	r.server.Close()
+}
+
+// expect adds an exchange, which one more ReadyForQuery will end.
+func (r *relay) expect(x *exchange) *exchange {
+	x.done = make(chan struct{})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		close(x.done)
+		return x
+	}
+	r.pending = append(r.pending, x)
+	return x
+}
+
+// waitIdle flushes and waits until no reply is pending.
+func (r *relay) waitIdle() {
+	_ = r.server.w.Flush()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for len(r.pending) > 0 && !r.closed {
+		r.idle.Wait()
+	}
+}
+
+// collect has PostgreSQL execute what send sends, up to one ReadyForQuery, and returns the replies
+// without the client seeing them. st is the statement, if it is the client's.
+func (r *relay) collect(st *dialect.Statement, send func()) (replies []message) {
+	x := r.expectCollect(st, &replies)
+	send()
+	r.waitFor(x)
+	return replies
+}
+
+// expectCollect adds an exchange that appends its replies to replies. Parameter changes and
+// notifications still go to the client.
+func (r *relay) expectCollect(st *dialect.Statement, replies *[]message) *exchange {
+	x := &exchange{capture: func(m message) bool {
+		switch m.kind() {
+		case 'S', 'A': // ParameterStatus, NotificationResponse
+			return false
+		case 'Z':
+			return true
+		}
+		*replies = append(*replies, append(message(nil), m...))
+		return true
+	}}
+	if st != nil {
+		x.running = []*dialect.Statement{st}
+	}
+	return r.expect(x)
+}
+
+// waitFor flushes and waits until an exchange has ended.
+func (r *relay) waitFor(x *exchange) {
+	_ = r.server.w.Flush()
+	<-x.done
+}
+
+// query runs a statement that the client did not send and returns the replies.
+func (r *relay) query(sql string) []message {
+	return r.collect(nil, func() { r.server.send(&pgproto3.Query{String: sql}) })
+}
+
+// writeError sends an error to the client.
+func (r *relay) writeError(m pgproto3.BackendMessage) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_ = r.writeClient(encode(m))
+	_ = r.client.w.Flush()
+}
+
+// writeReplies sends collected replies to the client. It returns false if an error is among them.
+func (r *relay) writeReplies(replies []message) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range replies {
+		_ = r.writeClient(m)
+	}
+	_ = r.client.w.Flush()
+	return !hasError(replies)
+}
+
+// writeReady sends ReadyForQuery, for statements whose replies were collected.
+func (r *relay) writeReady() {
+	r.mu.Lock()
+	r.client.send(&pgproto3.ReadyForQuery{TxStatus: r.status})
+	_ = r.client.w.Flush()
+	r.mu.Unlock()
+	r.cutIfExpired()
+}
+
+// txStatus returns the transaction status of the last ReadyForQuery: I, T or E.
+func (r *relay) txStatus() byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.status
+}
+
+func (r *relay) inTransaction() bool { return r.txStatus() != 'I' }
+
+// expire ends the session: now if it is idle, else after its transaction.
+func (r *relay) expire() {
+	r.mu.Lock()
+	r.expired = true
+	r.mu.Unlock()
+	r.cutIfExpired()
+}
+
+func (r *relay) cutIfExpired() {
+	r.mu.Lock()
+	over := r.expired && r.status == 'I' && len(r.pending) == 0
+	r.mu.Unlock()
+	if over {
+		r.cut()
+	}
+}
+
+// bumpCatalog creates a new version of the schema. The session has seen it if it had seen the
+// previous one. r.mu must be held.
+func (r *relay) bumpCatalog() {
+	if now := r.proxy.catalog.Add(1); r.catalog == now-1 {
+		r.catalog = now
+	}
+}
+
+// catalogChanged reports whether the schema has changed since the last call.
+func (r *relay) catalogChanged() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.proxy.catalog.Load()
+	if r.catalog == now {
+		return false
+	}
+	r.catalog = now
+	return true
+}

@@ -1,0 +1,79 @@
+package proxy
+
+import (
+	"bytes"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/go-dsql/dsql/internal/dialect"
+)
+
+// refusedColumn selects a column that does not exist. Executing it puts a refusal in order among
+// PostgreSQL's replies: PostgreSQL fails the transaction, as DSQL does for what it refuses, or
+// reports that it has failed already.
+const refusedColumn = `SELECT "dsqltest: refused"`
+
+var refusedColumnError = []byte("dsqltest: refused")
+
+// rewrite turns a reply of PostgreSQL into DSQL's. r.mu must be held.
+func (r *relay) rewrite(x *exchange, m message) message {
+	switch m.kind() {
+	case 'S':
+		return rewriteParameterStatus(m)
+	case 'C', 'I', 's': // CommandComplete, EmptyQueryResponse, PortalSuspended
+		return r.rewriteComplete(x, m)
+	case 'E':
+		x.failed = true
+		return rewriteError(x, m)
+	}
+	return m
+}
+
+func rewriteParameterStatus(m message) message {
+	var status pgproto3.ParameterStatus
+	if status.Decode(m.body()) != nil || status.Name != "server_version" {
+		return m
+	}
+	status.Value = dialect.ServerVersion
+	return encode(&status)
+}
+
+// rewriteComplete replaces the command tag by DSQL's. DDL outside a transaction block is in force
+// from here on. r.mu must be held.
+func (r *relay) rewriteComplete(x *exchange, m message) message {
+	if len(x.running) == 0 {
+		return m
+	}
+	st := x.running[0]
+	x.running = x.running[1:]
+	if st.Kind == dialect.DDL && r.status == 'I' {
+		r.bumpCatalog()
+	}
+	if st.EstimatesCost && m.kind() == 'C' {
+		return append(costEstimate(), m...)
+	}
+	if st.Tag == "" || m.kind() != 'C' {
+		return m
+	}
+	return encode(&pgproto3.CommandComplete{CommandTag: []byte(st.Tag)})
+}
+
+func rewriteError(x *exchange, m message) message {
+	var e pgproto3.ErrorResponse
+	if e.Decode(m.body()) != nil {
+		return m
+	}
+	if x.refusal != nil && e.Code == undefinedColumn && bytes.Contains(m, refusedColumnError) {
+		return encode(x.refusal)
+	}
+	if message := conflictMessage(&e); message != "" {
+		x.blocked = e.Code == lockNotAvailable
+		return encode(conflictResponse(message))
+	}
+	if strings.Contains(e.Where, "sys.") { // the cluster's own functions are internal
+		e.Where, e.Position, e.InternalPosition, e.InternalQuery = "", 0, 0, ""
+		return encode(&e)
+	}
+	return m
+}

@@ -1,0 +1,140 @@
+package proxy
+
+import (
+	"net"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/go-dsql/dsql/internal/dialect"
+)
+
+// internalName names the prepared statement and the portal that the proxy uses for itself.
+const internalName = "dsqltest"
+
+// session is an accepted client's session: its transaction and the execution of its statements.
+type session struct {
+	*relay
+
+	busy          sync.Mutex // held while a client's message is handled; guards what follows
+	tx            transaction
+	statusPending bool // a BEGIN, COMMIT or ROLLBACK has not been answered: status is about to change
+}
+
+// runSession runs a session until either side ends it.
+//
+// When the client ends first, its last statements are still executed, as by a real server:
+// PostgreSQL reads them all and then the end of file.
+func (p *Proxy) runSession(client, server net.Conn) {
+	s := &session{relay: newRelay(p, client, server)}
+	p.addSession(s)
+	defer p.removeSession(s)
+	defer time.AfterFunc(p.sessionAge, s.expire).Stop()
+
+	var replies sync.WaitGroup
+	replies.Go(s.replyLoop)
+	newFrontend(s).readLoop()
+	_ = s.server.w.Flush()
+	if half, ok := server.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+	replies.Wait()
+}
+
+// settle waits until no reply is pending, so that the transaction status is current.
+func (s *session) settle() {
+	s.waitIdle()
+	s.statusPending = false
+}
+
+// resetTransaction forgets the previous transaction if the session is in none.
+func (s *session) resetTransaction() {
+	if !s.inTransaction() {
+		s.tx = transaction{}
+	}
+}
+
+// check returns the error that DSQL refuses a statement with, or nil. A statement that passes
+// counts as part of the transaction.
+func (s *session) check(st *dialect.Statement) *pgproto3.ErrorResponse {
+	if st.Refusal != nil {
+		return refusalResponse(st.Refusal)
+	}
+	switch st.Kind {
+	case dialect.Empty, dialect.Begin, dialect.Commit, dialect.Rollback, dialect.Setting:
+		return nil
+	}
+	if e := s.tx.checkAge(s.proxy.transactionAge); e != nil {
+		return e
+	}
+	if s.catalogChanged() || s.tx.aborted {
+		return conflictResponse(schemaConflict)
+	}
+	return s.tx.add(st.Kind, s.inTransaction())
+}
+
+// trackTransaction records that a statement which is about to be forwarded begins or ends a
+// transaction.
+func (s *session) trackTransaction(kind dialect.Kind) {
+	switch kind {
+	case dialect.Begin, dialect.Commit, dialect.Rollback:
+		s.statusPending = true
+	default:
+		return
+	}
+	s.mu.Lock()
+	inside, retry := s.status != 'I', s.conflict
+	if kind == dialect.Begin {
+		s.conflict = false
+	}
+	s.mu.Unlock()
+	switch {
+	case kind == dialect.Rollback && inside:
+		s.proxy.updateStats(func(st *Stats) { st.Rollbacks++ })
+	case kind == dialect.Begin && !inside:
+		s.tx = transaction{begun: time.Now()}
+		s.proxy.updateStats(func(st *Stats) {
+			st.Begins++
+			if retry {
+				st.Retries++
+			}
+		})
+	}
+}
+
+// savepoint sets the savepoint to return to if the next statement fails. It does not wait for the
+// reply.
+func (s *session) savepoint() {
+	if s.tx.savepoint {
+		s.sendInternal("RELEASE " + internalName)
+	}
+	s.sendInternal("SAVEPOINT " + internalName)
+	s.tx.savepoint = true
+}
+
+// execInternal runs a statement that the client did not send and discards the replies. Unlike
+// query it keeps the client's unnamed statement and portal.
+func (s *session) execInternal(sql string) { s.waitFor(s.sendInternal(sql)) }
+
+func (s *session) sendInternal(sql string) *exchange {
+	x := s.expect(&exchange{capture: func(message) bool { return true }})
+	s.sendPrepared(&pgproto3.Parse{Query: sql}, &pgproto3.Bind{})
+	return x
+}
+
+// sendPrepared prepares, binds and executes a statement under internalName. It closes the previous
+// one first, which is still open if it failed.
+func (s *session) sendPrepared(parse *pgproto3.Parse, bind *pgproto3.Bind) {
+	parse.Name, bind.PreparedStatement, bind.DestinationPortal = internalName, internalName, internalName
+	for _, m := range []pgproto3.Message{
+		&pgproto3.Close{ObjectType: 'P', Name: internalName},
+		&pgproto3.Close{ObjectType: 'S', Name: internalName},
+		parse,
+		bind,
+		&pgproto3.Execute{Portal: internalName},
+		&pgproto3.Sync{},
+	} {
+		s.server.send(m)
+	}
+}

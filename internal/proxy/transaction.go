@@ -1,0 +1,50 @@
+package proxy
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/go-dsql/dsql/internal/dialect"
+)
+
+// transaction is the state of the transaction that a session is in. A statement in autocommit mode
+// is a transaction too.
+type transaction struct {
+	begun     time.Time // when BEGIN was received; zero in autocommit mode
+	used      bool      // a statement has seen the schema
+	ddl       bool
+	dml       bool
+	savepoint bool // the proxy's savepoint is set
+	doomed    bool // COMMIT will fail with a data conflict
+	aborted   bool // rolled back for another session's DDL; what comes next fails with a schema conflict
+}
+
+// add records one more statement, or returns the error that DSQL refuses the combination with.
+func (t *transaction) add(kind dialect.Kind, inBlock bool) *pgproto3.ErrorResponse {
+	t.used = true
+	writes := kind == dialect.Write || kind == dialect.Copy
+	switch {
+	case kind == dialect.Analyze && inBlock:
+		return errorResponse(activeTransaction, "ANALYZE cannot run inside a transaction block")
+	case kind == dialect.DDL && t.ddl:
+		return errorResponse(featureNotSupported, "multiple ddl statements not supported in a transaction")
+	case kind == dialect.DDL && t.dml, writes && t.ddl:
+		return errorResponse(featureNotSupported, "ddl and dml are not supported in the same transaction")
+	}
+	t.ddl = t.ddl || kind == dialect.DDL
+	t.dml = t.dml || writes
+	return nil
+}
+
+// checkAge returns DSQL's error for a transaction that has lasted too long, or nil.
+func (t *transaction) checkAge(limit time.Duration) *pgproto3.ErrorResponse {
+	age := time.Since(t.begun)
+	if t.begun.IsZero() || age <= limit {
+		return nil
+	}
+	e := errorResponse(programLimitExceeded, fmt.Sprintf("transaction age limit of %ds exceeded", int(limit.Seconds())))
+	e.Detail = fmt.Sprintf("Current transaction age %ds exceeds %ds", int(age.Seconds()), int(limit.Seconds()))
+	return e
+}
