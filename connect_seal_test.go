@@ -194,7 +194,10 @@ func TestRootCAsAreCopied(t *testing.T) {
 	require.Empty(t, s.Conns())
 
 	equal := harness.NewPool(t, harness.With(opts, dsql.WithRootCAs(evilRoots), poolConfig(func(p *pgxpool.Config) {
-		p.BeforeConnect = func(_ context.Context, cc *pgx.ConnConfig) error { cc.TLSConfig.RootCAs = evilRoots.Clone(); return nil }
+		p.BeforeConnect = func(_ context.Context, cc *pgx.ConnConfig) error {
+			cc.TLSConfig.RootCAs = evilRoots.Clone()
+			return nil
+		}
 	}))...)
 	require.NoError(t, harness.Ping(t, equal), "pools are compared by what is in them")
 }

@@ -56,7 +56,7 @@ func concealed(p aws.CredentialsProvider) aws.CredentialsProvider {
 	switch p := p.(type) {
 	case *aws.CredentialsCache:
 		return concealedCache(func() *aws.CredentialsCache { return p })
-	case concealedCache:
+	case concealedCache, aws.CredentialsProviderFunc:
 		return p
 	}
 	return aws.CredentialsProviderFunc(p.Retrieve)
