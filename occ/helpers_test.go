@@ -56,7 +56,7 @@ func startSQLMode(t *testing.T, mode pgx.QueryExecMode, answers ...answer) *scri
 	t.Helper()
 	s := &scripted{SQL: &fakepg.SQL{Answer: func(st fakepg.Statement) fakepg.Reply {
 		for _, a := range answers {
-			if r := a(st); r.Err != nil || r.Cut || r.Rows != nil {
+			if r := a(st); r.Err != nil || r.Cut || r.CutAfter || r.Rows != nil {
 				return r
 			}
 		}
