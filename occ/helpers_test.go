@@ -185,3 +185,10 @@ func dialBreakable(made chan<- *breakable) pgconn.DialFunc {
 		return c, nil
 	}
 }
+
+func port(t *testing.T, address string) uint16 {
+	t.Helper()
+	addr, err := net.ResolveTCPAddr("tcp", address)
+	require.NoError(t, err)
+	return uint16(addr.Port)
+}
