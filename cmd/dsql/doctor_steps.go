@@ -205,7 +205,6 @@ func (d *doctor) checkSettings(ctx context.Context) finding {
 	}
 	d.cfg = cfg
 	d.cfg.Region = d.region
-	d.cfg.ConnectRate = -1
 	dry := d.cfg
 	dry.Profile, dry.AWSConfig = "", nil
 	dry.Credentials = aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
