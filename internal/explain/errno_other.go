@@ -8,5 +8,5 @@ import "syscall"
 var (
 	refusedErrnos     = []error{syscall.ECONNREFUSED}
 	unreachableErrnos = []error{syscall.ENETUNREACH, syscall.EHOSTUNREACH}
-	resetErrnos       = []error{syscall.ECONNRESET}
+	resetErrnos       = []error{syscall.ECONNRESET, syscall.EPIPE}
 )

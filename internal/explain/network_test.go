@@ -28,7 +28,7 @@ func TestExplainCertificates(t *testing.T) {
 	}{
 		{"unknown authority", unknown, x509.NewCertPool(), []string{"ca-certificates.crt", "inspects TLS", "WithRootCAs"}},
 		{"authority that the system does not know", unknown, nil, []string{"ca-certificates.crt"}},
-		{"other name", otherName, otherNameRoots, []string{"not " + host, "WithDialAddress"}},
+		{"other name", otherName, otherNameRoots, []string{"is not " + host, "WithDialAddress"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, opts := harness.Start(t, fakepg.Hooks{TLS: &tls.Config{Certificates: []tls.Certificate{tt.cert}}})
@@ -39,7 +39,7 @@ func TestExplainCertificates(t *testing.T) {
 			requireExplained(t, harness.Ping(t, harness.NewPool(t, opts...)), tt.want...)
 		})
 	}
-	t.Run("out of its dates", func(t *testing.T) {
+	t.Run("expired", func(t *testing.T) {
 		cert, roots := fakepg.ExpiredCertificate(t, host)
 		_, opts := harness.Start(t, fakepg.Hooks{TLS: &tls.Config{Certificates: []tls.Certificate{cert}}})
 		requireExplained(t, harness.Ping(t, harness.NewPool(t, harness.With(opts, dsql.WithRootCAs(roots))...)), "clock")
@@ -78,7 +78,7 @@ func TestExplainUnknownName(t *testing.T) {
 	var dns *net.DNSError
 	require.ErrorAs(t, err, &dns)
 	require.True(t, dns.IsNotFound)
-	requireExplained(t, err, "No address was found for "+host, "<cluster ID>.dsql.<region>.on.aws", "right region")
+	requireExplained(t, err, "DNS has no address for "+host, "<cluster ID>.dsql.<region>.on.aws", "right region")
 }
 
 func TestExplainNothingListens(t *testing.T) {
@@ -146,14 +146,14 @@ func TestExplainTimeouts(t *testing.T) {
 				<-ctx.Done()
 				return (&net.Dialer{}).DialContext(ctx, network, "127.0.0.1:1")
 			})}
-		}, "TCP to " + host + " was not opened in time"},
+		}, "The TCP connection to " + host + " timed out"},
 		{"TLS", func(d deadline, released <-chan struct{}) (fakepg.Hooks, []dsql.Option) {
 			return fakepg.Hooks{Accept: afterFirstByte(d, released)}, nil
-		}, "TLS with " + host + " was not completed"},
+		}, "The TLS handshake with " + host + " timed out"},
 		{"negotiation of TLS", func(d deadline, released <-chan struct{}) (fakepg.Hooks, []dsql.Option) {
 			return fakepg.Hooks{Accept: afterFirstByte(d, released)},
 				[]dsql.Option{func(c *dsql.Config) error { c.Settings = map[string]string{"sslnegotiation": "postgres"}; return nil }}
-		}, "TLS with " + host + " was not completed"},
+		}, "The TLS handshake with " + host + " timed out"},
 		{"startup message", func(d deadline, released <-chan struct{}) (fakepg.Hooks, []dsql.Option) {
 			return fakepg.Hooks{Startup: func(*fakepg.Conn) error { d.expire(); <-released; return net.ErrClosed }}, nil
 		}, "(authentication)"},
@@ -173,4 +173,53 @@ func TestExplainTimeouts(t *testing.T) {
 			require.ErrorContains(t, err, dsql.Explain(err), "Connect's error has it already")
 		})
 	}
+}
+
+// answering is a server on TCP that reads a little and answers with text.
+func answering(t *testing.T, text string) dsql.Option {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Read(make([]byte, 4096))
+			_, _ = c.Write([]byte(text))
+			c.Close()
+		}
+	}()
+	return dsql.WithDialAddress(listener.Addr().String())
+}
+
+func TestExplainWhatIsNotTLS(t *testing.T) {
+	for _, tt := range []struct{ name, text, want string }{
+		{"an HTTP proxy", "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", "An HTTP proxy"},
+		{"SSH", "SSH-2.0-OpenSSH_9.9\r\n", "did not respond with TLS"},
+		{"a middlebox", "", "closed during the TLS handshake"},
+		{"a handshake that is refused", "\x15\x03\x03\x00\x02\x02\x28", "rejected the TLS handshake"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			pool := harness.NewPool(t, dsql.WithCredentials(harness.Credentials), answering(t, tt.text))
+			requireExplained(t, harness.Ping(t, pool), tt.want)
+		})
+	}
+	t.Run("a reset", func(t *testing.T) {
+		_, opts := harness.Start(t, fakepg.Hooks{Accept: func(c net.Conn) error {
+			tcp, ok := c.(*net.TCPConn)
+			if !ok {
+				return net.ErrClosed
+			}
+			_ = tcp.SetLinger(0)
+			return net.ErrClosed
+		}})
+		requireExplained(t, harness.Ping(t, harness.NewPool(t, opts...)), "closed during the TLS handshake")
+	})
+	t.Run("after TLS", func(t *testing.T) {
+		_, opts := harness.Start(t, fakepg.Hooks{Startup: func(*fakepg.Conn) error { return net.ErrClosed }})
+		requireExplained(t, harness.Ping(t, harness.NewPool(t, opts...)), "closed during authentication")
+	})
 }
