@@ -53,8 +53,11 @@ func WithCredentials(p aws.CredentialsProvider) Option {
 
 // concealed returns p as a function, which fmt prints as an address even where it follows pointers.
 func concealed(p aws.CredentialsProvider) aws.CredentialsProvider {
-	if cache, ok := p.(*aws.CredentialsCache); ok {
-		return concealedCache(func() *aws.CredentialsCache { return cache })
+	switch p := p.(type) {
+	case *aws.CredentialsCache:
+		return concealedCache(func() *aws.CredentialsCache { return p })
+	case concealedCache, aws.CredentialsProviderFunc:
+		return p
 	}
 	return aws.CredentialsProviderFunc(p.Retrieve)
 }

@@ -142,10 +142,7 @@ func (c *Connector) resolve(ctx context.Context, cfg Config) error {
 	if isNil(provider) {
 		return explain.Advise(explain.NoCredentials, errors.New("dsql: no AWS credentials: the aws.Config has no credentials provider"))
 	}
-	if cache, ok := provider.(concealedCache); ok {
-		provider = cache()
-	}
-	c.credentials = &credentialsCache{provider: provider}
+	c.credentials = &credentialsCache{provider: concealed(provider)}
 	from := "option"
 	switch {
 	case given.Region != "":

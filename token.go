@@ -104,7 +104,7 @@ type credentialsCache struct {
 	provider aws.CredentialsProvider
 
 	mu      sync.Mutex
-	creds   aws.Credentials // the last answer
+	creds   *aws.Credentials // the last answer, behind a pointer that is printed as an address
 	err     error
 	asked   time.Time     // when it came
 	pending chan struct{} // closed by the answer under way; nil: none is
@@ -114,7 +114,7 @@ func (c *credentialsCache) retrieve(ctx context.Context) (aws.Credentials, error
 	c.mu.Lock()
 	if c.isUsable() {
 		defer c.mu.Unlock()
-		return c.creds, nil
+		return *c.creds, nil
 	}
 	if c.pending == nil {
 		c.pending = make(chan struct{})
@@ -126,7 +126,7 @@ func (c *credentialsCache) retrieve(ctx context.Context) (aws.Credentials, error
 	case <-pending:
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		return c.creds, c.err
+		return *c.creds, c.err
 	case <-ctx.Done():
 		return aws.Credentials{}, ctx.Err()
 	}
@@ -135,13 +135,13 @@ func (c *credentialsCache) retrieve(ctx context.Context) (aws.Credentials, error
 // isUsable reports whether the last answer serves once more. A cache of the caller's is asked each
 // time, as the caller may invalidate it.
 func (c *credentialsCache) isUsable() bool {
-	if c.err != nil || !c.creds.HasKeys() {
+	if c.creds == nil || c.err != nil || !c.creds.HasKeys() {
 		return false
 	}
-	if expiresSoon(c.creds) {
+	if expiresSoon(*c.creds) {
 		return time.Since(c.asked) < renewalPause
 	}
-	_, isCache := c.provider.(*aws.CredentialsCache)
+	_, isCache := c.provider.(concealedCache)
 	return !isCache
 }
 
@@ -153,7 +153,7 @@ func (c *credentialsCache) ask(ctx context.Context, pending chan struct{}) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.pending == pending { // not abandoned
-			c.creds, c.err, c.asked, c.pending = creds, err, time.Now(), nil
+			c.creds, c.err, c.asked, c.pending = &creds, err, time.Now(), nil
 			close(pending)
 		}
 	}
@@ -166,8 +166,8 @@ func (c *credentialsCache) ask(ctx context.Context, pending chan struct{}) {
 			}
 		}()
 		creds, err := c.provider.Retrieve(ctx)
-		if cache, ok := c.provider.(*aws.CredentialsCache); ok && err == nil && expiresSoon(creds) {
-			cache.Invalidate() // it may hold them to their last second
+		if cache, ok := c.provider.(concealedCache); ok && err == nil && expiresSoon(creds) {
+			cache().Invalidate() // it may hold them to their last second
 			creds, err = cache.Retrieve(ctx)
 		}
 		if abandon() {

@@ -24,7 +24,8 @@ const dropTimeout = 30 * time.Second
 const principal = "arn:aws:iam::123456789012:role/dsqltest"
 
 // Cluster is a local cluster: a database of the process's PostgreSQL server, behind a proxy that
-// speaks DSQL's side of the protocol. It is safe for concurrent use.
+// speaks DSQL's side of the protocol. With [WithPeer] it is one of the cluster's two endpoints. It is
+// safe for concurrent use.
 type Cluster struct {
 	region      string
 	database    string                 // its name on the PostgreSQL server
@@ -33,6 +34,7 @@ type Cluster struct {
 	credentials func() aws.Credentials // a function, so that printing shows no key
 	server      *postgres.Server
 	proxy       *proxy.Proxy
+	peer        *Cluster // the other endpoint; nil: there is none
 	close       func() error
 }
 
@@ -64,34 +66,48 @@ func Run(ctx context.Context, opts ...Option) (*Cluster, error) {
 		return nil, fmt.Errorf("dsqltest: starting PostgreSQL: %w", err)
 	}
 	c := &Cluster{
-		region:      cfg.region,
 		database:    "dsql_" + newClusterID(),
 		credentials: func() aws.Credentials { return cfg.credentials },
 		server:      server,
 	}
 	c.close = sync.OnceValue(c.shutdown)
 	if err := c.createDatabase(ctx, cfg.roles); err != nil {
-		return nil, errors.Join(err, c.dropDatabase())
+		return nil, errors.Join(err, c.Close())
 	}
+	if err := c.listen(cfg, nil); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	if cfg.peer == "" {
+		return c, nil
+	}
+	c.peer = &Cluster{database: c.database, credentials: c.credentials, server: server, close: c.close, peer: c}
+	cfg.id, cfg.region = newClusterID(), cfg.peer
+	if err := c.peer.listen(cfg, c.proxy); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// listen makes the endpoint reachable. linked is the cluster's other endpoint, if it has one.
+func (c *Cluster) listen(cfg config, linked *proxy.Proxy) (err error) {
 	c.proxy, err = proxy.Start(proxy.Config{
 		ID:             cfg.id,
 		Region:         cfg.region,
 		Listen:         cfg.listen,
-		Server:         server,
+		Server:         c.server,
 		Database:       c.database,
 		Credentials:    c.credentials,
 		Principal:      principal,
+		Linked:         linked,
 		MaxConnections: cfg.maxConnections,
 		ConnectRate:    cfg.connectRate,
 		ConnectBurst:   cfg.connectBurst,
 	})
 	if err != nil {
-		return nil, errors.Join(err, c.dropDatabase())
+		return err
 	}
-	if err := c.writeFiles(); err != nil {
-		return nil, errors.Join(err, c.Close())
-	}
-	return c, nil
+	c.region = cfg.region
+	return c.writeFiles()
 }
 
 // createDatabase creates the cluster's database and its roles.
@@ -117,6 +133,12 @@ func (c *Cluster) Endpoint() string { return c.proxy.Endpoint() }
 
 // Region returns the AWS Region of the cluster.
 func (c *Cluster) Region() string { return c.region }
+
+// Peer returns the cluster's endpoint in the other Region, or nil without [WithPeer]. Both are
+// endpoints of one database and accept the same credentials, so [Cluster.Options] of either open
+// both. Connections, faults, quotas and statistics belong to one endpoint. Close of either closes
+// both.
+func (c *Cluster) Peer() *Cluster { return c.peer }
 
 // Principal returns the ARN of the IAM role that the credentials of [Cluster.Options] belong to,
 // for AWS IAM GRANT. IAM allows it everything; database roles other than admin must be granted
@@ -157,8 +179,17 @@ func (c *Cluster) Close() error { return c.close() }
 func (c *Cluster) String() string { return c.Endpoint() }
 
 func (c *Cluster) shutdown() error {
-	c.proxy.Close()
-	return errors.Join(c.removeFiles(), c.dropDatabase())
+	var errs []error
+	for _, endpoint := range []*Cluster{c, c.peer} {
+		if endpoint == nil {
+			continue
+		}
+		if endpoint.proxy != nil {
+			endpoint.proxy.Close()
+		}
+		errs = append(errs, endpoint.removeFiles())
+	}
+	return errors.Join(append(errs, c.dropDatabase())...)
 }
 
 func (c *Cluster) dropDatabase() error {

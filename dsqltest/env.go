@@ -82,14 +82,14 @@ func (c *Cluster) Env() []string {
 // writeFiles writes the files that URL and Env name. They are beside PostgreSQL's, so that they are
 // removed even if the process is killed.
 func (c *Cluster) writeFiles() (err error) {
-	if c.caFile, err = c.server.WriteFile(c.database+".pem", c.CertPEM()); err != nil {
+	if c.caFile, err = c.server.WriteFile(c.proxy.Endpoint()+".pem", c.CertPEM()); err != nil {
 		return err
 	}
 	credentials := c.credentials()
 	// The SDKs fail on AWS_PROFILE if there is no such profile, whatever else is set.
 	profile := fmt.Sprintf("[default]\nregion = %s\naws_access_key_id = %s\naws_secret_access_key = %s\n",
 		c.Region(), credentials.AccessKeyID, credentials.SecretAccessKey)
-	c.awsFile, err = c.server.WriteFile(c.database+".aws", []byte(profile))
+	c.awsFile, err = c.server.WriteFile(c.proxy.Endpoint()+".aws", []byte(profile))
 	return err
 }
 

@@ -18,6 +18,7 @@ const (
 
 type config struct {
 	region         string
+	peer           string // Region of the second endpoint; empty: there is none
 	listen         string // host:port; empty: a free port on loopback
 	id             string // cluster ID
 	credentials    aws.Credentials
@@ -48,6 +49,9 @@ func newConfig(opts []Option) (config, error) {
 			return config{}, err
 		}
 	}
+	if cfg.peer == cfg.region {
+		return config{}, fmt.Errorf("dsqltest: WithPeer(%q): must be another Region than the cluster's", cfg.peer)
+	}
 	return cfg, nil
 }
 
@@ -59,6 +63,17 @@ func WithRegion(region string) Option {
 			return fmt.Errorf("dsqltest: the region %q is not an AWS Region's name: use one such as us-east-1", region)
 		}
 		cfg.region = region
+		return nil
+	}
+}
+
+// WithPeer makes the cluster a multi-Region one: [Cluster.Peer] is its endpoint in another Region.
+func WithPeer(region string) Option {
+	return func(cfg *config) error {
+		if !endpoint.IsRegion(region) {
+			return fmt.Errorf("dsqltest: the region %q is not an AWS Region's name: use one such as us-east-2", region)
+		}
+		cfg.peer = region
 		return nil
 	}
 }

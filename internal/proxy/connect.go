@@ -19,10 +19,12 @@ func (p *Proxy) serve(client *tls.Conn, s startup, host string) {
 		return
 	}
 	overRate := p.quota.checkRate()
+	p.Faults.waitLatency(p.ctx)
 	refusal, err := p.authenticate(client, s, host)
 	if err != nil {
 		return
 	}
+	p.Faults.waitLatency(p.ctx)
 	if refusal == nil {
 		refusal = p.Faults.checkConnect()
 	}

@@ -41,9 +41,9 @@ func (s *session) execDDL(st *dialect.Statement, send func()) bool {
 // or CloseComplete.
 func isProtocolOnly(m message) bool { return m.kind() == '1' || m.kind() == '2' || m.kind() == '3' }
 
-// abortOthers aborts the idle transactions of all other sessions.
+// abortOthers aborts the idle transactions of all other sessions of the cluster.
 func (p *Proxy) abortOthers(s *session) {
-	for _, other := range p.openSessions() {
+	for _, other := range p.allSessions() {
 		if other != s {
 			other.abortIdle()
 		}

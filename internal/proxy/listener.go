@@ -98,6 +98,7 @@ func listen(address string, timeout time.Duration) (*listener, error) {
 		timeout: timeout,
 		proxies: make(map[string]*Proxy),
 	}
+	l.tls.GetConfigForClient = l.admit
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.conns.Go(l.acceptLoop)
 	return l, nil

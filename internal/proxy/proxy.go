@@ -13,6 +13,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"maps"
 	"net"
 	"slices"
@@ -43,20 +44,22 @@ type Config struct {
 	Credentials func() aws.Credentials // a function, so that printing shows no key
 	Principal   string                 // the ARN that Credentials belong to
 
+	Linked *Proxy // another endpoint of the same cluster, if there is one
+
 	MaxConnections int     // 0: no limit
 	ConnectRate    float64 // connections a second; 0: no limit
 	ConnectBurst   int
 }
 
-// Proxy is one cluster behind the listener that all clusters of the process share. It is safe for
-// concurrent use.
+// Proxy is one endpoint of a cluster, behind the listener that all clusters of the process share. It
+// is safe for concurrent use.
 type Proxy struct {
 	Faults Faults
+	*group
 
 	cfg      Config
 	listener *listener
 	quota    quota
-	catalog  atomic.Int64 // version of the schema
 
 	ctx    context.Context // done when the proxy closes; cuts its connections
 	cancel context.CancelFunc
@@ -70,17 +73,48 @@ type Proxy struct {
 	refusal  *Refusal
 	stats    Stats
 	sessions map[*session]struct{}
+	open     map[*tls.Conn]struct{} // connections after TLS, sessions or not
+}
+
+// group is what the endpoints of one cluster share.
+type group struct {
+	catalog atomic.Int64 // version of the schema
+
+	linked sync.Mutex
+	all    []*Proxy
+}
+
+func (g *group) add(p *Proxy) {
+	g.linked.Lock()
+	defer g.linked.Unlock()
+	g.all = append(g.all, p)
+}
+
+// allSessions returns the open sessions of all endpoints.
+func (g *group) allSessions() (sessions []*session) {
+	g.linked.Lock()
+	defer g.linked.Unlock()
+	for _, p := range g.all {
+		sessions = append(sessions, p.openSessions()...)
+	}
+	return sessions
 }
 
 // Start makes the cluster reachable at [Proxy.Address] until Close.
 func Start(cfg Config) (*Proxy, error) {
 	p := &Proxy{
+		group:          &group{},
 		cfg:            cfg,
 		quota:          newQuota(cfg),
 		sessionAge:     maxSessionAge,
 		transactionAge: maxTransactionAge,
 		sessions:       make(map[*session]struct{}),
+		open:           make(map[*tls.Conn]struct{}),
 	}
+	if cfg.Linked != nil {
+		p.group = cfg.Linked.group
+	}
+	p.add(p)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	if err := attach(p); err != nil {
 		return nil, err
@@ -142,6 +176,17 @@ func (p *Proxy) CutSessions() {
 	}
 }
 
+// Cut takes the endpoint down until Restore: it cuts all connections and resets new ones.
+func (p *Proxy) Cut() {
+	p.Faults.setDown()
+	p.mu.Lock()
+	for conn := range p.open {
+		reset(conn.NetConn())
+	}
+	p.mu.Unlock()
+	p.CutSessions()
+}
+
 // ExpireSessions ends all sessions as DSQL does at their maximum age: idle ones at once, the
 // others after their transaction.
 func (p *Proxy) ExpireSessions() {
@@ -150,15 +195,23 @@ func (p *Proxy) ExpireSessions() {
 	}
 }
 
-// beginConn registers a connection unless the proxy is closed. The caller must call conns.Done.
-func (p *Proxy) beginConn() bool {
+// beginConn registers a connection unless the proxy is closed or down. The caller must call endConn.
+func (p *Proxy) beginConn(conn *tls.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
+	if p.closed || p.Faults.get().down {
 		return false
 	}
 	p.conns.Add(1)
+	p.open[conn] = struct{}{}
 	return true
+}
+
+func (p *Proxy) endConn(conn *tls.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.open, conn)
+	p.conns.Done()
 }
 
 func (p *Proxy) addSession(s *session) {
@@ -173,6 +226,7 @@ func (p *Proxy) removeSession(s *session) {
 	delete(p.sessions, s)
 }
 
+// openSessions returns the endpoint's sessions.
 func (p *Proxy) openSessions() []*session {
 	p.mu.Lock()
 	defer p.mu.Unlock()
