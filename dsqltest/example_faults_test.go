@@ -208,3 +208,30 @@ func ExampleWithConnectQuota() {
 	fmt.Println(pool.Ping(ctx))
 	// Output: <nil>
 }
+
+func ExampleWithConnectionLimit() {
+	ctx := context.Background()
+	c, pool := open(ctx, dsqltest.WithConnectionLimit(1))
+	defer c.Close()
+	defer pool.Close()
+
+	held, err := pool.Acquire(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer held.Release()
+	fmt.Println(dsql.IsConnectLimit(pool.Ping(ctx)))
+	// Output: true
+}
+
+func ExampleCluster_Resume() {
+	ctx := context.Background()
+	c, pool := open(ctx)
+	defer c.Close()
+	defer pool.Close()
+
+	c.Pause()
+	time.AfterFunc(50*time.Millisecond, c.Resume)
+	fmt.Println(pool.Ping(ctx)) // waits
+	// Output: <nil>
+}
