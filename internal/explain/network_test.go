@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -79,6 +80,37 @@ func TestExplainUnknownName(t *testing.T) {
 	require.ErrorAs(t, err, &dns)
 	require.True(t, dns.IsNotFound)
 	requireExplained(t, err, "DNS has no address for "+host, "<cluster ID>.dsql.<region>.on.aws", "right region")
+}
+
+// Where TCP connections are routed elsewhere, the endpoint is not to blame.
+func TestExplainDialAddress(t *testing.T) {
+	previous := net.DefaultResolver
+	defer func() { net.DefaultResolver = previous }()
+	net.DefaultResolver = resolver(t)
+	text := dsql.Explain(harness.Ping(t, harness.NewPool(t, dsql.WithCredentials(harness.Credentials), dsql.WithDialAddress("bastion.example"))))
+	require.Contains(t, text, "No address was found for bastion.example:5432, where TCP connections are routed")
+	require.NotContains(t, text, host)
+
+	for name, setup := range map[string]func(ctx context.Context) error{
+		"The TCP connection to bastion.example:6432 timed out": func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		},
+		"The lookup of bastion.example:6432 timed out": func(ctx context.Context) error {
+			<-ctx.Done()
+			return &net.DNSError{Name: "bastion.example", IsTimeout: true, UnwrapErr: ctx.Err()}
+		},
+	} {
+		pool := harness.NewPool(t, dsql.WithCredentials(harness.Credentials), dsql.WithDialAddress("bastion.example:6432"),
+			dsql.WithPoolConfig(func(p *pgxpool.Config) error {
+				p.ConnConfig.ConnectTimeout = 20 * time.Millisecond
+				p.ConnConfig.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return nil, setup(ctx) }
+				return nil
+			}))
+		text := dsql.Explain(harness.Ping(t, pool))
+		require.Contains(t, text, name)
+		require.NotContains(t, text, host)
+	}
 }
 
 func TestExplainNothingListens(t *testing.T) {
