@@ -323,4 +323,12 @@ func TestDoctorShowsNoSecret(t *testing.T) {
 		require.Equal(t, 1, r.code)
 		require.NotContains(t, r.out+r.err, "hunter2")
 	}
+	// The SDK's error quotes what a credential_process prints.
+	file := filepath.Join(t.TempDir(), "config")
+	require.NoError(t, os.WriteFile(file, []byte("[default]\ncredential_process = echo warning hunter2\n"), 0o600))
+	for _, command := range []string{"doctor", "token"} {
+		r := runIn(t, []string{"AWS_CONFIG_FILE=" + file}, command, endpoint1, "--json")
+		require.Equal(t, 1, r.code)
+		require.NotContains(t, r.out+r.err, "hunter2", command)
+	}
 }
