@@ -153,13 +153,7 @@ func TestGolangMigrateCannotLock(t *testing.T) {
 // otelsql wraps a Connector. Spans contain the statements and no token.
 func TestOTelSQL(t *testing.T) {
 	c := dsqltest.Start(t)
-	cfg := dsql.Config{Endpoint: c.Endpoint()}
-	for _, opt := range c.Options() {
-		if err := opt(&cfg); err != nil {
-			t.Fatal(err)
-		}
-	}
-	connector, err := dsql.NewConnector(t.Context(), cfg)
+	connector, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: c.Endpoint()}, c.Options()...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,7 +41,11 @@ var syntaxRules = slices.Concat(statementRules, transactionRules, settingRules, 
 
 // refusal returns why DSQL refuses a statement, or nil.
 func refusal(ts []token) *Refusal {
-	if r := refusedBy(rules, ts); r != nil {
+	applicable := rules
+	if isRoutine(ts) {
+		applicable = syntaxRules // what its body calls is refused when it is called
+	}
+	if r := refusedBy(applicable, ts); r != nil {
 		return r
 	}
 	switch {
@@ -56,8 +60,7 @@ func refusal(ts []token) *Refusal {
 			}
 		}
 	case isRoutine(ts):
-		// DSQL reads the body when it creates the function, and refuses the functions that
-		// it calls only when they are called.
+		// DSQL reads the body when it creates the function.
 		for _, statement := range body(ts) {
 			if r := refusedBy(syntaxRules, statement); r != nil {
 				return r

@@ -47,7 +47,7 @@ func TestExplainCertificates(t *testing.T) {
 	})
 }
 
-// resolver asks a DNS server that answers every question with "no such name".
+// resolver returns a resolver whose DNS server answers every question with NXDOMAIN.
 func resolver(t *testing.T) *net.Resolver {
 	t.Helper()
 	server, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -121,7 +121,7 @@ func TestExplainNothingListens(t *testing.T) {
 	requireExplained(t, harness.Ping(t, harness.NewPool(t, dsql.WithCredentials(harness.Credentials), dsql.WithDialAddress(address))), "Nothing listens", "tunnel")
 }
 
-// deadline is a context whose deadline comes when expire is called.
+// deadline is a context that expires when expire is called.
 type deadline struct {
 	context.Context
 	done   chan struct{}
@@ -144,7 +144,7 @@ func (d deadline) Err() error {
 	}
 }
 
-// afterFirstByte lets d end when the client has dialled and has sent something.
+// afterFirstByte expires d once the client has dialed and sent a byte.
 func afterFirstByte(d deadline, released <-chan struct{}) func(net.Conn) error {
 	return func(c net.Conn) error {
 		if _, err := c.Read(make([]byte, 1)); err != nil {

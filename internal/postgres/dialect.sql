@@ -135,12 +135,17 @@ CREATE TABLE sys.job (
 	job_type text NOT NULL,
 	object_id oid,
 	object_name text,
-	start_time timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+	start_time timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	held bigint -- it stays processing until sys.job_epoch is later
 );
+
+CREATE SEQUENCE sys.job_epoch;
+
+SELECT pg_catalog.setval('sys.job_epoch', 1);
 
 CREATE VIEW sys.jobs AS
 SELECT job_id,
-	CASE WHEN NOT done THEN 'submitted' WHEN details IS NULL THEN 'completed' ELSE 'failed' END AS status,
+	CASE WHEN held THEN 'processing' WHEN NOT done THEN 'submitted' WHEN details IS NULL THEN 'completed' ELSE 'failed' END AS status,
 	CASE WHEN done THEN details END AS details,
 	job_type,
 	1259::oid AS class_id,
@@ -148,7 +153,10 @@ SELECT job_id,
 	CASE WHEN NOT done OR EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = object_id) THEN object_name END AS object_name,
 	start_time,
 	CASE WHEN done THEN start_time + interval '100 milliseconds' END AS update_time
-FROM (SELECT *, pg_catalog.clock_timestamp() > start_time + interval '100 milliseconds' AS done FROM sys.job) AS job
+FROM (SELECT job_id, details, job_type, object_id, object_name, start_time, held,
+		NOT held AND pg_catalog.clock_timestamp() > start_time + interval '100 milliseconds' AS done
+	FROM (SELECT job_id, details, job_type, object_id, object_name, start_time,
+		coalesce(job.held >= (SELECT last_value FROM sys.job_epoch), false) AS held FROM sys.job) AS job) AS job
 WHERE start_time > pg_catalog.clock_timestamp() - interval '30 minutes';
 
 GRANT SELECT ON sys.jobs TO PUBLIC;
@@ -205,7 +213,7 @@ BEGIN
 	IF job !~ '^[a-z2-7]{26}$' THEN
 		RAISE 'Unable to convert text to UUID' USING ERRCODE = '22P02';
 	END IF;
-	WHILE EXISTS (SELECT FROM sys.jobs WHERE job_id = job AND status = 'submitted') LOOP
+	WHILE EXISTS (SELECT FROM sys.jobs WHERE job_id = job AND status IN ('submitted', 'processing')) LOOP
 		PERFORM pg_sleep(0.005);
 	END LOOP;
 	succeeded := EXISTS (SELECT FROM sys.jobs WHERE job_id = job AND status = 'completed');

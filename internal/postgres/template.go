@@ -23,6 +23,8 @@ var (
 	setupSQL string
 	//go:embed dialect.sql
 	dialectSQL string
+	//go:embed faults.sql
+	faultsSQL string
 	//go:embed postgresql.conf
 	serverConf string
 )
@@ -51,7 +53,7 @@ func newRecipe(in installation) recipe {
 // name changes with everything that changes the template, so that an outdated one is never used.
 func (r recipe) name() string {
 	h := sha256.New()
-	fmt.Fprintf(h, "%q", []any{r.postgres, r.build, r.initdbArgs, r.conf, setupSQL, dialectSQL, templateScript})
+	fmt.Fprintf(h, "%q", []any{r.postgres, r.build, r.initdbArgs, r.conf, setupSQL, dialectSQL, faultsSQL, templateScript})
 	return fmt.Sprintf("%s-%.6x", r.version, h.Sum(nil))
 }
 
@@ -84,7 +86,7 @@ func (r recipe) templateIn(ctx context.Context, acc account, cache *os.File) (st
 
 	args := append([]string{cache.Name(), final, r.postgres, r.initdb, r.conf}, r.initdbArgs...)
 	script := acc.shell(ctx, templateScript, args...)
-	script.Stdin = strings.NewReader(setupSQL + dialectSQL)
+	script.Stdin = strings.NewReader(setupSQL + dialectSQL + faultsSQL)
 	var log strings.Builder
 	script.Stderr = &log
 	made, err := script.Output()

@@ -72,6 +72,7 @@ type Proxy struct {
 	closed   bool // no connection is accepted any more
 	refusal  *Refusal
 	stats    Stats
+	log      eventLog
 	sessions map[*session]struct{}
 	open     map[*tls.Conn]struct{} // connections after TLS, sessions or not
 }
@@ -167,6 +168,35 @@ func (p *Proxy) recordRefusal(refusal *Refusal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.refusal = refusal
+	p.log.add(Event{User: refusal.User, Code: refusal.Code, Message: refusal.Message})
+}
+
+// Log returns what the endpoint has received and refused, oldest first.
+func (p *Proxy) Log() []Event { return p.log.all() }
+
+// SetClockOffset moves the endpoint's clock, forward if d is positive: tokens, transactions and
+// sessions expire by it.
+func (p *Proxy) SetClockOffset(d time.Duration) {
+	p.Faults.SetClockOffset(d)
+	p.checkSessionAges()
+}
+
+// Restore ends all faults and forgets those queued for COMMITs.
+func (p *Proxy) Restore() {
+	p.Faults.Restore()
+	p.checkSessionAges()
+}
+
+// checkSessionAges expires sessions by a clock that has been moved.
+func (p *Proxy) checkSessionAges() {
+	now := p.Faults.now()
+	for _, s := range p.openSessions() {
+		if left := s.opened.Add(p.sessionAge).Sub(now); left > 0 {
+			s.age.Reset(left)
+		} else {
+			s.expire()
+		}
+	}
 }
 
 // CutSessions closes all sessions at once and sends nothing.

@@ -25,7 +25,7 @@ func (r *relay) rewrite(x *exchange, m message) message {
 		return r.rewriteComplete(x, m)
 	case 'E':
 		x.failed = true
-		return rewriteError(x, m)
+		return rewriteError(x, m, r.proxy.cfg.Database)
 	}
 	return m
 }
@@ -59,7 +59,7 @@ func (r *relay) rewriteComplete(x *exchange, m message) message {
 	return encode(&pgproto3.CommandComplete{CommandTag: []byte(st.Tag)})
 }
 
-func rewriteError(x *exchange, m message) message {
+func rewriteError(x *exchange, m message, database string) message {
 	var e pgproto3.ErrorResponse
 	if e.Decode(m.body()) != nil {
 		return m
@@ -70,6 +70,10 @@ func rewriteError(x *exchange, m message) message {
 	if message := conflictMessage(&e); message != "" {
 		x.blocked = e.Code == lockNotAvailable
 		return encode(conflictResponse(message))
+	}
+	if strings.Contains(e.Message, database) {
+		e.Message = strings.ReplaceAll(e.Message, database, databaseName)
+		return encode(&e)
 	}
 	if strings.Contains(e.Where, "sys.") { // the cluster's own functions are internal
 		e.Where, e.Position, e.InternalPosition, e.InternalQuery = "", 0, 0, ""
