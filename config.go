@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"reflect"
 	"strings"
 	"time"
 
@@ -14,9 +13,11 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/go-dsql/dsql/internal/credcache"
 	"github.com/go-dsql/dsql/internal/endpoint"
 	"github.com/go-dsql/dsql/internal/params"
 	"github.com/go-dsql/dsql/internal/redact"
+	"github.com/go-dsql/dsql/internal/seal"
 )
 
 // Limits of a token's lifetime. The maximum is documented by AWS:
@@ -167,23 +168,12 @@ func (c Config) validate() error {
 		return errors.New("dsql: Credentials and Profile are mutually exclusive")
 	case c.Profile != "" && c.AWSConfig != nil:
 		return errors.New("dsql: AWSConfig and Profile are mutually exclusive: load the configuration with that profile, or use the profile alone")
-	case c.Credentials != nil && isNil(c.Credentials):
+	case c.Credentials != nil && seal.IsNil(c.Credentials):
 		return fmt.Errorf("dsql: Credentials is a nil %T", c.Credentials)
-	case c.ConnectLimiter != nil && isNil(c.ConnectLimiter):
+	case c.ConnectLimiter != nil && seal.IsNil(c.ConnectLimiter):
 		return fmt.Errorf("dsql: ConnectLimiter is a nil %T", c.ConnectLimiter)
 	}
 	return nil
-}
-
-// isNil reports whether v is nil or an interface around a nil pointer.
-func isNil(v any) bool {
-	switch r := reflect.ValueOf(v); r.Kind() {
-	case reflect.Invalid:
-		return true
-	case reflect.Pointer, reflect.Func, reflect.Map, reflect.Interface, reflect.Chan, reflect.Slice:
-		return r.IsNil()
-	}
-	return false
 }
 
 func checkUser(role string) error {
@@ -201,8 +191,8 @@ func checkUser(role string) error {
 }
 
 func checkCredentialsTimeout(d time.Duration) error {
-	if d < time.Millisecond || d > providerTimeout {
-		return fmt.Errorf("dsql: the credentials timeout %v must be between 1ms and %v", d, providerTimeout)
+	if d < time.Millisecond || d > credcache.CallTimeout {
+		return fmt.Errorf("dsql: the credentials timeout %v must be between 1ms and %v", d, credcache.CallTimeout)
 	}
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"net"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 
 	"github.com/go-dsql/dsql/internal/explain"
 	"github.com/go-dsql/dsql/internal/redact"
+	"github.com/go-dsql/dsql/internal/seal"
 	"github.com/go-dsql/dsql/internal/sqlstate"
 )
 
@@ -31,7 +31,7 @@ func (c *Connector) prepare(ctx context.Context, cc *pgx.ConnConfig) (*gate, err
 			return nil, err
 		}
 	}
-	if err := c.seal.check("before connecting", &cc.Config); err != nil {
+	if err := c.seal.Check("before connecting", &cc.Config); err != nil {
 		return nil, err
 	}
 	if _, err := c.retrieve(ctx, c.credentialsTimeout); err != nil {
@@ -47,7 +47,7 @@ func (c *Connector) prepare(ctx context.Context, cc *pgx.ConnConfig) (*gate, err
 	g := &gate{c: c, next: cc.Tracer, token: func() string { return token }}
 	g.hasTurn.Store(true)
 	cc.Tracer = g
-	lookup, dial := lookupOf(cc), dialOf(cc)
+	lookup, dial := seal.LookupOf(cc), seal.DialOf(cc)
 	cc.LookupFunc = func(ctx context.Context, host string) ([]string, error) {
 		if ctx.Value(attemptKey{}) == nil {
 			return nil, errNoGate
@@ -110,15 +110,15 @@ func (g *gate) TraceConnectStart(ctx context.Context, data pgx.TraceConnectStart
 		ctx = next.TraceConnectStart(ctx, data)
 	}
 	a := &attempt{cc, time.Now()}
-	if err := g.c.seal.check("before connecting", &cc.Config); err != nil {
+	if err := g.c.seal.Check("before connecting", &cc.Config); err != nil {
 		g.refuse(cc, err)
 	} else {
 		// Of the caller's only a copy is used, which nobody else changes.
 		cc.TLSConfig = cc.TLSConfig.Clone()
-		cc.TLSConfig.RootCAs = cloneCAs(g.c.seal.rootCAs)
+		cc.TLSConfig.RootCAs = seal.Clone(g.c.seal.RootCAs)
 		cc.TLSConfig.ClientSessionCache = explain.Sessions{Cache: cc.TLSConfig.ClientSessionCache, Region: g.c.endpoint.Region}
-		cc.DialFunc = g.dial(a, lookupOf(cc), dialOf(cc))
-		cc.LookupFunc = asIs
+		cc.DialFunc = g.dial(a, seal.LookupOf(cc), seal.DialOf(cc))
+		cc.LookupFunc = seal.AsIs
 		cc.AfterNetConnect = g.afterNetConnect(cc.AfterNetConnect)
 	}
 	return context.WithValue(ctx, attemptKey{}, a)
@@ -126,7 +126,7 @@ func (g *gate) TraceConnectStart(ctx context.Context, data pgx.TraceConnectStart
 
 // refuse has the connect fail with err before anything is looked up: a tracer cannot return one.
 func (g *gate) refuse(cc *pgx.ConnConfig, err error) {
-	cc.Password, cc.Fallbacks, cc.LookupFunc = "", nil, asIs
+	cc.Password, cc.Fallbacks, cc.LookupFunc = "", nil, seal.AsIs
 	cc.DialFunc = func(context.Context, string, string) (net.Conn, error) { return nil, err }
 }
 
@@ -136,86 +136,38 @@ func (g *gate) refuse(cc *pgx.ConnConfig, err error) {
 func (g *gate) dial(a *attempt, lookup pgconn.LookupFunc, dial pgconn.DialFunc) pgconn.DialFunc {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		ctx = context.WithValue(ctx, attemptKey{}, a)
-		if address != hostPort(g.c.endpoint.Host) { // a cancel request, to the server of its connection
-			return g.c.dialOne(ctx, dial, network, address)
+		if address != seal.HostPort(g.c.endpoint.Host) { // a cancel request, to the server of its connection
+			return g.c.dialer.One(ctx, dial, network, address)
 		}
 		if !g.hasTurn.Swap(false) { // the configuration is used again
 			if err := g.c.takeTurn(ctx); err != nil {
 				return nil, err
 			}
 		}
-		return g.c.dialAny(ctx, lookup, dial, network)
+		return g.c.dialer.Any(ctx, lookup, dial, network)
 	}
-}
-
-// dialAny dials the endpoint's addresses until one accepts. Without a LookupFunc of the caller's
-// there is one, the name: net.Dialer looks it up and races IPv6 and IPv4.
-func (c *Connector) dialAny(ctx context.Context, lookup pgconn.LookupFunc, dial pgconn.DialFunc, network string) (net.Conn, error) {
-	addresses, err := lookup(ctx, c.endpoint.Host)
-	if err == nil && len(addresses) == 0 {
-		err = errors.New("dsql: LookupFunc returned no address")
-	}
-	if err != nil {
-		return nil, &explain.DialError{Address: c.endpoint.Host, Lookup: true, Err: err}
-	}
-	var errs []error
-	for i, address := range addresses {
-		if _, _, err := net.SplitHostPort(address); err != nil {
-			address = hostPort(address)
-		}
-		conn, err := c.dialShare(ctx, len(addresses)-i, dial, network, address)
-		if err == nil {
-			return conn, nil
-		}
-		errs = append(errs, err)
-	}
-	return nil, errors.Join(errs...)
-}
-
-// dialShare dials one of several addresses in its share of the time left.
-func (c *Connector) dialShare(ctx context.Context, share int, dial pgconn.DialFunc, network, address string) (net.Conn, error) {
-	if deadline, ok := ctx.Deadline(); ok && share > 1 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/time.Duration(share))
-		defer cancel()
-	}
-	return c.dialOne(ctx, dial, network, address)
-}
-
-func (c *Connector) dialOne(ctx context.Context, dial pgconn.DialFunc, network, address string) (net.Conn, error) {
-	conn, err := dial(ctx, network, address)
-	if err == nil && isNil(conn) {
-		err = errors.New("dsql: DialFunc returned neither a connection nor an error")
-	}
-	if err != nil {
-		if c.dialAddress != "" {
-			address = c.dialAddress
-		}
-		return nil, &explain.DialError{Address: address, Err: err}
-	}
-	return conn, nil
 }
 
 // afterNetConnect returns the last step before the first byte of PostgreSQL's protocol: it verifies
 // the server, runs the caller's hook, and adds the token.
 func (g *gate) afterNetConnect(hook func(context.Context, *pgconn.Config, net.Conn) (net.Conn, error)) func(context.Context, *pgconn.Config, net.Conn) (net.Conn, error) {
 	return func(ctx context.Context, cc *pgconn.Config, conn net.Conn) (net.Conn, error) {
-		if err := g.c.seal.handshake(ctx, cc, conn); err != nil {
+		if err := g.c.seal.Handshake(ctx, cc, conn); err != nil {
 			return conn, err
 		}
 		if hook != nil {
 			wrapped, err := hook(ctx, cc, conn)
 			switch {
-			case err != nil && isNil(wrapped):
+			case err != nil && seal.IsNil(wrapped):
 				return conn, err // pgx closes what is returned
 			case err != nil:
 				return wrapped, err
-			case isNil(wrapped):
+			case seal.IsNil(wrapped):
 				return conn, errors.New("dsql: AfterNetConnect returned neither a connection nor an error")
 			}
 			conn = wrapped
 		}
-		if err := g.c.seal.check("after AfterNetConnect", cc); err != nil {
+		if err := g.c.seal.Check("after AfterNetConnect", cc); err != nil {
 			return conn, err
 		}
 		cc.Password = g.token()
@@ -241,25 +193,6 @@ func (g *gate) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQuer
 
 // TraceQueryEnd is never called either.
 func (g *gate) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
-
-// asIs is a LookupFunc that leaves the name to the dialer.
-func asIs(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
-
-func lookupOf(cc *pgx.ConnConfig) pgconn.LookupFunc {
-	if cc.LookupFunc == nil {
-		return asIs
-	}
-	return cc.LookupFunc
-}
-
-func dialOf(cc *pgx.ConnConfig) pgconn.DialFunc {
-	if cc.DialFunc == nil {
-		return (&net.Dialer{}).DialContext
-	}
-	return cc.DialFunc
-}
-
-func hostPort(host string) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
 
 // log adds the cluster and the role. Nothing passed to it may be a secret.
 func (c *Connector) log(ctx context.Context, level slog.Level, message string, attrs ...slog.Attr) {

@@ -81,6 +81,39 @@ func TestPackagesAreDocumented(t *testing.T) {
 	}
 }
 
+// Tests that docs/security.md names exist.
+func TestSecurityIsTested(t *testing.T) {
+	page, err := os.ReadFile("docs/security.md")
+	require.NoError(t, err)
+	files, err := filepath.Glob("*_test.go")
+	require.NoError(t, err)
+	var source strings.Builder
+	for _, file := range append(files, "internal/redact/redact_test.go") {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		source.Write(text)
+	}
+	for _, name := range regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(string(page), -1) {
+		require.True(t, strings.Contains(source.String(), "func "+name[1]+"("), name[1])
+	}
+}
+
+// Every fault of dsqltest has an example, and docs/testing.md names it.
+func TestFaultsHaveExamples(t *testing.T) {
+	source, err := os.ReadFile("dsqltest/faults.go")
+	require.NoError(t, err)
+	page, err := os.ReadFile("docs/testing.md")
+	require.NoError(t, err)
+	examples, err := os.ReadFile("dsqltest/example_faults_test.go")
+	require.NoError(t, err)
+	faults := regexp.MustCompile(`(?m)^func \(c \*Cluster\) ([A-Z]\w+)\(`).FindAllStringSubmatch(string(source), -1)
+	require.GreaterOrEqual(t, len(faults), 11)
+	for _, fault := range faults {
+		require.True(t, strings.Contains(string(examples), "func ExampleCluster_"+fault[1]+"()"), fault[1])
+		require.True(t, strings.Contains(string(page), "`Cluster."+fault[1]+"`"), fault[1])
+	}
+}
+
 // Links between the pages lead to files and headings that exist.
 func TestLinksOfTheDocumentation(t *testing.T) {
 	pages, err := filepath.Glob("docs/*.md")

@@ -123,14 +123,9 @@ func ExampleNewConnector() {
 	ctx := context.Background()
 	c := local(ctx)
 	defer c.Close()
-	cfg := dsql.Config{Endpoint: c.Endpoint(), Region: c.Region()}
-	for _, option := range c.Options() {
-		if err := option(&cfg); err != nil {
-			log.Fatal(err)
-		}
-	}
 
-	connector, err := dsql.NewConnector(ctx, cfg)
+	cfg := dsql.Config{Endpoint: c.Endpoint(), Region: c.Region()}
+	connector, err := dsql.NewConnector(ctx, cfg, c.Options()...)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -138,6 +133,19 @@ func ExampleNewConnector() {
 	defer db.Close()
 	fmt.Println(db.PingContext(ctx))
 	// Output: <nil>
+}
+
+func ExampleRegisterDriver() {
+	if err := dsql.RegisterDriver("dsql"); err != nil {
+		log.Fatal(err)
+	}
+	db, err := sql.Open("dsql", "postgres://app@abcdefghijklmnopqrstuvwxyz.dsql.us-east-1.on.aws/postgres?search_path=app")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer db.Close()
+	fmt.Println(db.Stats().OpenConnections)
+	// Output: 0
 }
 
 func ExampleIsAccessDenied() {
@@ -182,7 +190,7 @@ func newPoolFromURL(ctx context.Context, url string) (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	return pgxpool.NewWithConfig(ctx, connector.PoolConfig())
+	return connector.NewPool(ctx)
 }
 
 func ExampleParseURL() {
@@ -218,7 +226,7 @@ func ExampleFromEnv() {
 		slog.Error("configuration", "error", err)
 		return
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, connector.PoolConfig())
+	pool, err := connector.NewPool(ctx)
 	if err != nil {
 		slog.Error("configuration", "error", err)
 		return

@@ -15,8 +15,10 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/time/rate"
 
+	"github.com/go-dsql/dsql/internal/credcache"
 	"github.com/go-dsql/dsql/internal/endpoint"
 	"github.com/go-dsql/dsql/internal/params"
+	"github.com/go-dsql/dsql/internal/seal"
 )
 
 // Option edits a Config. Options are applied in order; the last of a kind wins.
@@ -43,26 +45,12 @@ func WithUser(role string) Option {
 // for a call that hangs for as long as it hangs, and no later call gets past it.
 func WithCredentials(p aws.CredentialsProvider) Option {
 	return func(c *Config) error {
-		if isNil(p) {
+		if seal.IsNil(p) {
 			return errors.New("dsql: WithCredentials was given nil: use a provider, or leave the option out for the SDK's default chain")
 		}
-		c.Credentials = concealed(p)
+		c.Credentials = credcache.Conceal(p)
 		return nil
 	}
-}
-
-// concealed returns p as a function, which fmt prints as an address even where it follows pointers.
-func concealed(p aws.CredentialsProvider) aws.CredentialsProvider {
-	if cache, ok := p.(*aws.CredentialsCache); ok {
-		return concealedCache(func() *aws.CredentialsCache { return cache })
-	}
-	return aws.CredentialsProviderFunc(p.Retrieve)
-}
-
-type concealedCache func() *aws.CredentialsCache
-
-func (c concealedCache) Retrieve(ctx context.Context) (aws.Credentials, error) {
-	return c().Retrieve(ctx)
 }
 
 // WithAWSConfig takes the credentials, and the region where it cannot be inferred from the endpoint,
@@ -71,8 +59,8 @@ func (c concealedCache) Retrieve(ctx context.Context) (aws.Credentials, error) {
 func WithAWSConfig(cfg aws.Config) Option {
 	return func(c *Config) error {
 		c.AWSConfig = &aws.Config{Region: cfg.Region}
-		if !isNil(cfg.Credentials) {
-			c.AWSConfig.Credentials = concealed(cfg.Credentials)
+		if !seal.IsNil(cfg.Credentials) {
+			c.AWSConfig.Credentials = credcache.Conceal(cfg.Credentials)
 		}
 		return nil
 	}
@@ -212,7 +200,7 @@ func newLimiter(perSecond float64, burst int) *rate.Limiter {
 // connection.
 func WithConnectLimiter(l interface{ Wait(context.Context) error }) Option {
 	return func(c *Config) error {
-		if isNil(l) {
+		if seal.IsNil(l) {
 			return errors.New("dsql: WithConnectLimiter was given nil: use a limiter, or WithConnectRate(0, 0) for no limit")
 		}
 		c.ConnectLimiter = l

@@ -4,14 +4,11 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"net"
-	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
@@ -20,33 +17,18 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/go-dsql/dsql/internal/connstring"
+	"github.com/go-dsql/dsql/internal/credcache"
 	"github.com/go-dsql/dsql/internal/endpoint"
 	"github.com/go-dsql/dsql/internal/explain"
 	"github.com/go-dsql/dsql/internal/params"
-	"github.com/go-dsql/dsql/internal/redact"
+	"github.com/go-dsql/dsql/internal/seal"
 )
 
-const (
-	port     = endpoint.Port
-	database = "postgres"
-	alpn     = "postgresql" // what PostgreSQL's direct TLS negotiates
-
-	// sessionLimit is when DSQL closes a connection, even one in use:
-	// https://docs.aws.amazon.com/aurora-dsql/latest/userguide/CHAP_quotas.html
-	sessionLimit = 60 * time.Minute
-)
-
-// everyKey names every key that pgx would otherwise take from PG* variables, service files or the
-// home directory, and holds the defaults. The passwords are not among them, so that ConnString shows
-// none; what pgx finds for them is discarded.
-const everyKey = "host=%s port=5432 dbname=postgres user=%s passfile=''" +
-	" sslmode=verify-full sslnegotiation=direct sslrootcert='' sslcert='' sslkey='' sslcertmode=allow sslsni=1" +
-	" connect_timeout=10 target_session_attrs=any min_protocol_version=3.0 max_protocol_version=3.0" +
-	" channel_binding=prefer require_auth='' krbsrvname='' krbspn=''" +
-	" default_query_exec_mode=cache_statement statement_cache_capacity=512 description_cache_capacity=512" +
-	" pool_max_conns=%d pool_min_conns=0 pool_min_idle_conns=0" +
-	" pool_max_conn_lifetime=50m pool_max_conn_lifetime_jitter=5m pool_max_conn_idle_time=10m" +
-	" pool_health_check_period=1m pool_ping_timeout=5s"
+// defaults are the settings of TLS, pgx and pgxpool, as in a connection string.
+const defaults = "sslmode=verify-full sslnegotiation=direct sslcertmode=allow channel_binding=prefer connect_timeout=10" +
+	" pool_max_conns=%d" +
+	" pool_max_conn_lifetime=50m pool_max_conn_lifetime_jitter=5m pool_max_conn_idle_time=10m pool_ping_timeout=5s"
 
 // Connector is a validated and resolved Config, from which every kind of client is made. It is safe
 // for concurrent use and need not be closed.
@@ -54,12 +36,12 @@ type Connector struct {
 	endpoint           endpoint.Endpoint
 	user               string
 	tokenLifetime      time.Duration
-	credentials        *credentialsCache
+	credentials        *credcache.Cache
 	credentialsTimeout time.Duration
 	limiter            interface{ Wait(context.Context) error }
 	logger             *slog.Logger // nil: nothing is logged
-	dialAddress        string       // host:port; empty: the endpoint's own addresses
-	seal               seal
+	dialer             seal.Dialer
+	seal               seal.Seal
 	pool               *pgxpool.Config // never handed out, only copies of it
 	// userBeforeConnect is the caller's own, run by ours.
 	userBeforeConnect func(context.Context, *pgx.ConnConfig) error
@@ -139,13 +121,10 @@ func (c *Connector) resolve(ctx context.Context, cfg Config) error {
 	if provider == nil {
 		provider = awsConfig.Credentials
 	}
-	if isNil(provider) {
+	if seal.IsNil(provider) {
 		return explain.Advise(explain.NoCredentials, errors.New("dsql: no AWS credentials: the aws.Config has no credentials provider"))
 	}
-	if cache, ok := provider.(concealedCache); ok {
-		provider = cache()
-	}
-	c.credentials = &credentialsCache{provider: provider}
+	c.credentials = &credcache.Cache{Provider: credcache.Conceal(provider)}
 	from := "option"
 	switch {
 	case given.Region != "":
@@ -153,6 +132,7 @@ func (c *Connector) resolve(ctx context.Context, cfg Config) error {
 	case needRegion:
 		from = "AWS configuration"
 	}
+	c.dialer.Host = c.endpoint.Host
 	c.log(ctx, slog.LevelDebug, "dsql: cluster", slog.String("region", c.endpoint.Region), slog.String("region_from", from))
 	return nil
 }
@@ -172,7 +152,7 @@ func (c *Connector) NewPool(ctx context.Context) (*pgxpool.Pool, error) {
 // and every connection fails. Prefer [WithPoolConfig].
 func (c *Connector) PoolConfig() *pgxpool.Config {
 	p := c.pool.Copy()
-	p.ConnConfig.TLSConfig.RootCAs = cloneCAs(c.seal.rootCAs)
+	p.ConnConfig.TLSConfig.RootCAs = seal.Clone(c.seal.RootCAs)
 	return p
 }
 
@@ -207,16 +187,20 @@ func (c *Connector) GoString() string { return c.String() }
 // buildPoolConfig builds the configuration that all clients of c share: the defaults, the caller's
 // changes, and the seal over both.
 func (c *Connector) buildPoolConfig(cfg Config) error {
-	p, err := c.parsePoolConfig(cfg.Settings)
+	settings := fmt.Sprintf(defaults, max(4, runtime.NumCPU())) // pgx's own default size
+	for name, value := range cfg.Settings {                     // the last value wins
+		settings += " " + name + "=" + value
+	}
+	p, err := connstring.Parse(c.endpoint.Host, c.user, settings)
 	if err != nil {
-		return err
+		return fmt.Errorf("dsql: %w", err)
 	}
 	cc := p.ConnConfig
 	cc.TLSConfig = &tls.Config{
 		ServerName:         c.endpoint.Host,
-		RootCAs:            cloneCAs(cfg.RootCAs),
+		RootCAs:            seal.Clone(cfg.RootCAs),
 		MinVersion:         tls.VersionTLS12,
-		NextProtos:         []string{alpn},
+		NextProtos:         []string{seal.ALPN},
 		ClientSessionCache: tls.NewLRUClientSessionCache(0),
 	}
 	cc.RuntimeParams = map[string]string{"application_name": "dsql-go/" + version}
@@ -230,78 +214,43 @@ func (c *Connector) buildPoolConfig(cfg Config) error {
 			return fmt.Errorf("dsql: the function passed to WithPoolConfig: %w", err)
 		}
 	}
-	if err := checkPool(p); err != nil {
+	if err := seal.CheckPool(p); err != nil {
 		return fmt.Errorf("dsql: %w", err)
 	}
-	c.seal = seal{host: c.endpoint.Host, user: c.user}
+	c.seal = seal.Seal{Host: c.endpoint.Host, User: c.user}
 	if t := p.ConnConfig.TLSConfig; t != nil {
-		c.seal.rootCAs = cloneCAs(t.RootCAs)
+		c.seal.RootCAs = seal.Clone(t.RootCAs)
 	}
-	if err := c.seal.check("WithPoolConfig", &p.ConnConfig.Config); err != nil {
+	if err := c.seal.Check("WithPoolConfig", &p.ConnConfig.Config); err != nil {
 		return err
 	}
 	c.pool = p.Copy()
-	c.pool.ConnConfig.TLSConfig.RootCAs = cloneCAs(c.seal.rootCAs)
+	c.pool.ConnConfig.TLSConfig.RootCAs = seal.Clone(c.seal.RootCAs)
 	c.userBeforeConnect = p.BeforeConnect
 	c.pool.BeforeConnect = c.beforeConnect
 	c.pool.ConnConfig.OnPgError = c.withHint(p.ConnConfig.OnPgError)
-	if endpoint.IsVPCEndpoint(c.dialAddress) {
+	if endpoint.IsVPCEndpoint(c.dialer.Routed) {
 		return c.nameCluster(c.pool.ConnConfig)
 	}
 	return nil
 }
 
-// parsePoolConfig parses a connection string that names every key, edited by settings.
-func (c *Connector) parsePoolConfig(settings map[string]string) (*pgxpool.Config, error) {
-	service := os.Getenv("PGSERVICE")
-	if service != "" {
-		home, _ := os.UserHomeDir()
-		file := cmp.Or(os.Getenv("PGSERVICEFILE"), filepath.Join(home, ".pg_service.conf"))
-		if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() && file != os.DevNull {
-			// Reading a pipe could take forever.
-			return nil, fmt.Errorf("dsql: the service file %s of the environment variables PGSERVICE and PGSERVICEFILE must be a regular file: unset PGSERVICE", file)
-		}
-	}
-	quoted := "'" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(c.user) + "'"
-	keys := fmt.Sprintf(everyKey, c.endpoint.Host, quoted, max(4, runtime.NumCPU())) // pgx's own default size
-	for name, value := range settings {                                              // the last value wins
-		keys += " " + name + "=" + value
-	}
-	p, err := pgxpool.ParseConfig(keys)
-	switch {
-	case err != nil && service != "":
-		return nil, redact.Wrap(fmt.Sprintf("dsql: the environment variable PGSERVICE is %q, which pgx cannot read: unset PGSERVICE", service), err)
-	case err != nil:
-		return nil, redact.Wrap("dsql: pgx refused the configuration", err)
-	}
-	p.ConnConfig.Password = ""
-	return p, nil
-}
-
-// cloneCAs returns a copy, which AddCert on the original does not change.
-func cloneCAs(pool *x509.CertPool) *x509.CertPool {
-	if pool == nil {
-		return nil
-	}
-	return pool.Clone()
-}
-
 // setDial sets where TCP connections are routed. The names are looked up while dialing, within the
 // connect timeout.
 func (c *Connector) setDial(cc *pgx.ConnConfig, cfg Config) (err error) {
-	cc.LookupFunc, cc.DialFunc = asIs, (&net.Dialer{}).DialContext
+	cc.LookupFunc, cc.DialFunc = seal.AsIs, (&net.Dialer{}).DialContext
 	f := cfg.DialFunc
 	if cfg.DialAddress != "" {
-		if c.dialAddress, err = endpoint.ParseDialAddress(cfg.DialAddress); err != nil {
+		if c.dialer.Routed, err = endpoint.ParseDialAddress(cfg.DialAddress); err != nil {
 			return err
 		}
 		f = func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, network, c.dialAddress)
+			return (&net.Dialer{}).DialContext(ctx, network, c.dialer.Routed)
 		}
 	}
 	if f != nil { // for cancel requests too, which pgx dials by the address of the connection
 		cc.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return f(ctx, "tcp", hostPort(c.endpoint.Host))
+			return f(ctx, "tcp", seal.HostPort(c.endpoint.Host))
 		}
 	}
 	return nil

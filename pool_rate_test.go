@@ -2,18 +2,24 @@ package dsql_test
 
 import (
 	"context"
+	"errors"
 	"math"
+	"net"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/time/rate"
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/dsqltest"
+	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/internal/harness"
 )
 
@@ -110,7 +116,7 @@ func TestConnectRateIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "dsql: ConnectLimiter is a nil *rate.Limiter")
 }
 
-// coldStart opens n connections, 200 at a time, and returns those that failed.
+// coldStart opens n connections, 40 at a time, and returns those that failed.
 func coldStart(t *testing.T, n int, quota dsqltest.Option, guard dsql.Option) (failed int64, err error) {
 	t.Helper()
 	c := dsqltest.Start(t, quota)
@@ -119,7 +125,7 @@ func coldStart(t *testing.T, n int, quota dsqltest.Option, guard dsql.Option) (f
 	var failures atomic.Int64
 	var last atomic.Value
 	var wait sync.WaitGroup
-	for range 200 {
+	for range 40 {
 		wait.Go(func() {
 			for range jobs {
 				conn, err := connector.Connect(t.Context())
@@ -164,4 +170,140 @@ func TestColdStartWithoutTheGuardMeetsTheQuota(t *testing.T) {
 	require.Positive(t, failed)
 	require.True(t, dsql.IsConnectLimit(err))
 	require.Contains(t, dsql.Explain(err), "WithConnectRate")
+}
+
+// counting is a limiter that counts its calls, and may refuse.
+type counting struct {
+	calls atomic.Int64
+	err   error
+}
+
+func (c *counting) Wait(context.Context) error {
+	c.calls.Add(1)
+	return c.err
+}
+
+func TestConnectLimiterIsCalledOncePerConnect(t *testing.T) {
+	cancelled := make(chan struct{}, 1)
+	s, opts := harness.Start(t, fakepg.Hooks{Cancel: func(uint32, uint32) { cancelled <- struct{}{} }})
+	limiter := new(counting)
+	opts = harness.With(opts, dsql.WithConnectLimiter(limiter))
+	pool := harness.NewPool(t, opts...)
+	require.Zero(t, limiter.calls.Load(), "construction takes no turn")
+	for range 3 {
+		require.NoError(t, harness.Ping(t, pool))
+		pool.Reset()
+	}
+	require.NoError(t, openDB(t, opts...).PingContext(t.Context()))
+	require.EqualValues(t, 4, limiter.calls.Load())
+
+	cc := connConfig(t, opts)
+	for range 2 { // one configuration used twice is two connects
+		conn, err := pgx.ConnectConfig(t.Context(), cc)
+		require.NoError(t, err)
+		require.NoError(t, conn.PgConn().CancelRequest(t.Context()))
+		<-cancelled
+		require.NoError(t, conn.Close(t.Context()))
+	}
+	require.EqualValues(t, 6, limiter.calls.Load(), "cancel requests take no turn")
+	require.Len(t, s.Conns(), 6)
+}
+
+func TestLimiterThatFailsEndsTheConnect(t *testing.T) {
+	limiter := &counting{err: errors.New("redis://:" + harness.SecretKey + "@host is down")}
+	dial, dials := dialCounter()
+	pool := harness.NewPool(t, dsql.WithCredentials(harness.Credentials), dial, dsql.WithConnectLimiter(limiter))
+	err := harness.Ping(t, pool)
+	require.ErrorIs(t, err, limiter.err)
+	require.ErrorContains(t, err, "dsql: waiting for a turn to connect failed")
+	requireNoSecret(t, err)
+	require.Zero(t, dials.Load())
+}
+
+// deaf is a limiter that only its context ends.
+type deaf struct{}
+
+func (deaf) Wait(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+
+func TestWaitForATurnEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dial, _ := dialCounter()
+		pool, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(harness.Credentials), dial, dsql.WithConnectLimiter(deaf{}))
+		require.NoError(t, err)
+		defer pool.Close()
+		start := time.Now()
+		err = pool.Ping(t.Context()) // pgxpool's context has no deadline
+		require.Equal(t, time.Minute, time.Since(start))
+		require.ErrorContains(t, err, "dsql: no turn to connect came in time")
+		require.Contains(t, dsql.Explain(err), "waited for the connect limiter")
+	})
+}
+
+func TestMissingCredentialsCostNoTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broken := errors.New("an outage")
+		provider, _ := harness.Provider(func(_ context.Context, call int64) (aws.Credentials, error) {
+			if call > 1 {
+				return aws.Credentials{}, broken
+			}
+			return harness.Expiring(time.Minute), nil
+		})
+		limiter := new(counting)
+		dial, _ := dialCounter()
+		pool, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(provider), dial, dsql.WithConnectLimiter(limiter))
+		require.NoError(t, err)
+		defer pool.Close()
+		time.Sleep(2 * time.Minute)
+		for range 3 {
+			require.ErrorIs(t, pool.Ping(t.Context()), broken)
+		}
+		require.Zero(t, limiter.calls.Load())
+	})
+}
+
+// A connection that is on its way holds nothing that another waits for.
+func TestNothingIsHeldWhileConnecting(t *testing.T) {
+	s, opts := harness.Start(t, fakepg.Hooks{})
+	opts = harness.With(opts, dsql.WithConnectRate(100, 10))
+	t.Run("a hook that connects", func(t *testing.T) {
+		var c *dsql.Connector
+		var nested atomic.Bool
+		c, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host}, harness.With(opts, poolConfig(func(p *pgxpool.Config) {
+			p.BeforeConnect = func(ctx context.Context, _ *pgx.ConnConfig) error {
+				if nested.Swap(true) {
+					return nil
+				}
+				conn, err := c.Connect(ctx)
+				if err != nil {
+					return err
+				}
+				return conn.Close()
+			}
+		}))...)
+		require.NoError(t, err)
+		pool, err := c.NewPool(t.Context())
+		require.NoError(t, err)
+		defer pool.Close()
+		require.NoError(t, harness.Ping(t, pool))
+		require.Len(t, s.Conns(), 2)
+	})
+	t.Run("connects that hang", func(t *testing.T) {
+		release := make(chan struct{})
+		var hanging sync.WaitGroup
+		var dials atomic.Int64
+		pool := harness.NewPool(t, harness.With(opts, dsql.WithDialFunc(func(ctx context.Context, network, address string) (net.Conn, error) {
+			if dials.Add(1) <= 5 {
+				<-release
+				return nil, errDialed
+			}
+			return harness.DialTo(s.Addr)(ctx, network, address)
+		}), poolConfig(func(p *pgxpool.Config) { p.MaxConns = 10 }))...)
+		for range 5 {
+			hanging.Go(func() { _ = harness.Ping(t, pool) })
+		}
+		require.Eventually(t, func() bool { return dials.Load() == 5 }, 10*time.Second, time.Millisecond)
+		require.NoError(t, harness.Ping(t, pool))
+		close(release)
+		hanging.Wait()
+	})
 }

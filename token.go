@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -14,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/feature/dsql/auth"
 
+	"github.com/go-dsql/dsql/internal/credcache"
 	"github.com/go-dsql/dsql/internal/explain"
 	"github.com/go-dsql/dsql/internal/redact"
 )
@@ -24,13 +24,6 @@ const (
 	// defaultCredentialsTimeout bounds the credentials of one connection: pgxpool passes
 	// BeforeConnect a context without a deadline, and the slot in the pool stays occupied.
 	defaultCredentialsTimeout = 10 * time.Second
-	// providerTimeout abandons a call that hangs, so that the next one asks again.
-	providerTimeout = 30 * time.Second
-	// minCredentialsLife is what credentials must have left for a token to reach the cluster before
-	// it expires with them.
-	minCredentialsLife = 5 * time.Second
-	// renewalPause is how long credentials that expire soon are not asked for again.
-	renewalPause = time.Second
 )
 
 // Token returns a token: the password of one connection. It signs locally, in about ten
@@ -68,7 +61,7 @@ func (c *Connector) makeToken(ctx context.Context, timeout time.Duration) (strin
 func (c *Connector) retrieve(ctx context.Context, timeout time.Duration) (aws.Credentials, error) {
 	waiting, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	creds, err := c.credentials.retrieve(waiting)
+	creds, err := c.credentials.Retrieve(waiting)
 	if err = checkCredentials(creds, err, timeout); err != nil {
 		c.log(ctx, slog.LevelWarn, "dsql: no token", slog.String("error", err.Error()))
 		return aws.Credentials{}, err
@@ -86,101 +79,18 @@ func checkCredentials(creds aws.Credentials, err error, timeout time.Duration) e
 		return explain.Advise(explain.NoCredentials, redact.Wrap("dsql: no AWS credentials", err))
 	case !creds.HasKeys():
 		return explain.Advise(explain.NoCredentials, fmt.Errorf("dsql: no AWS credentials: the provider %q returned empty keys", creds.Source))
-	case expiresSoon(creds):
+	case credcache.ExpiresSoon(creds):
 		return explain.Advise(explain.ExpiredCredentials, fmt.Errorf("dsql: the AWS credentials of %q expire at %s, less than %v from now, and must be renewed first",
-			creds.Source, creds.Expires.UTC().Format(time.RFC3339), minCredentialsLife))
+			creds.Source, creds.Expires.UTC().Format(time.RFC3339), credcache.MinLife))
 	}
 	return nil
-}
-
-func expiresSoon(creds aws.Credentials) bool {
-	return creds.CanExpire && time.Until(creds.Expires) <= minCredentialsLife
-}
-
-// credentialsCache asks a provider once per credential lifetime, for all connections that wait.
-// Unlike the SDK's cache it gives up a call that hangs, returns a panic as an error, and pauses
-// before it asks again for credentials that expire soon.
-type credentialsCache struct {
-	provider aws.CredentialsProvider
-
-	mu      sync.Mutex
-	creds   aws.Credentials // the last answer
-	err     error
-	asked   time.Time     // when it came
-	pending chan struct{} // closed by the answer under way; nil: none is
-}
-
-func (c *credentialsCache) retrieve(ctx context.Context) (aws.Credentials, error) {
-	c.mu.Lock()
-	if c.isUsable() {
-		defer c.mu.Unlock()
-		return c.creds, nil
-	}
-	if c.pending == nil {
-		c.pending = make(chan struct{})
-		c.ask(ctx, c.pending)
-	}
-	pending := c.pending
-	c.mu.Unlock()
-	select {
-	case <-pending:
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return c.creds, c.err
-	case <-ctx.Done():
-		return aws.Credentials{}, ctx.Err()
-	}
-}
-
-// isUsable reports whether the last answer serves once more. A cache of the caller's is asked each
-// time, as the caller may invalidate it.
-func (c *credentialsCache) isUsable() bool {
-	if c.err != nil || !c.creds.HasKeys() {
-		return false
-	}
-	if expiresSoon(c.creds) {
-		return time.Since(c.asked) < renewalPause
-	}
-	_, isCache := c.provider.(*aws.CredentialsCache)
-	return !isCache
-}
-
-// ask starts a call whose answer, or its absence after providerTimeout, closes pending.
-func (c *credentialsCache) ask(ctx context.Context, pending chan struct{}) {
-	// The call serves every connection that waits, not only the one that began it.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), providerTimeout)
-	answer := func(creds aws.Credentials, err error) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.pending == pending { // not abandoned
-			c.creds, c.err, c.asked, c.pending = creds, err, time.Now(), nil
-			close(pending)
-		}
-	}
-	abandon := context.AfterFunc(ctx, func() { answer(aws.Credentials{}, ctx.Err()) })
-	go func() {
-		defer cancel()
-		defer func() {
-			if r := recover(); r != nil {
-				answer(aws.Credentials{}, fmt.Errorf("dsql: the credentials provider panicked with a %T", r))
-			}
-		}()
-		creds, err := c.provider.Retrieve(ctx)
-		if cache, ok := c.provider.(*aws.CredentialsCache); ok && err == nil && expiresSoon(creds) {
-			cache.Invalidate() // it may hold them to their last second
-			creds, err = cache.Retrieve(ctx)
-		}
-		if abandon() {
-			answer(creds, err)
-		}
-	}()
 }
 
 // loadAWSConfig loads the default configuration. Its HTTP client ends calls that hang: the SDK's
 // own cache would wait for them forever.
 func loadAWSConfig(ctx context.Context, profile string) (aws.Config, error) {
 	opts := []func(*config.LoadOptions) error{
-		config.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(providerTimeout)),
+		config.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(credcache.CallTimeout)),
 	}
 	if profile != "" {
 		opts = append(opts, config.WithSharedConfigProfile(profile))

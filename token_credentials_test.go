@@ -313,3 +313,109 @@ func TestAssumedRoleIsOneSTSCallForManyConnections(t *testing.T) {
 		require.Equal(t, "assumed "+roleARN, token.Get("X-Amz-Security-Token"))
 	}
 }
+
+func TestCancelledContextIsNotMissingCredentials(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	provider, calls := harness.Provider(func(context.Context, int64) (aws.Credentials, error) { return harness.Expiring(time.Hour), nil })
+	_, err := dsql.NewPool(ctx, host, "", dsql.WithCredentials(provider))
+	require.ErrorIs(t, err, context.Canceled)
+	require.NotContains(t, err.Error(), "no AWS credentials")
+	require.Zero(t, calls.Load())
+
+	synctest.Test(t, func(t *testing.T) {
+		provider, _ := harness.Provider(func(ctx context.Context, call int64) (aws.Credentials, error) {
+			if call > 1 {
+				<-ctx.Done()
+				return aws.Credentials{}, ctx.Err()
+			}
+			return harness.Expiring(time.Minute), nil
+		})
+		c, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host, Credentials: provider})
+		require.NoError(t, err)
+		time.Sleep(2 * time.Minute)
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		_, err = c.Token(ctx)
+		require.ErrorContains(t, err, "dsql: getting AWS credentials was interrupted: context canceled")
+		require.ErrorIs(t, err, context.Canceled)
+		require.Empty(t, dsql.Explain(err))
+		time.Sleep(time.Minute) // the abandoned call ends, with its goroutines
+	})
+}
+
+// The pause is a second; as many connects as come in it share one answer.
+func TestNearlyExpiredCredentialsAreNotAskedForByEveryConnect(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		wrap func(aws.CredentialsProvider) aws.CredentialsProvider
+		left time.Duration
+	}{
+		{"bare", func(p aws.CredentialsProvider) aws.CredentialsProvider { return p }, 3 * time.Second},
+		{"bare, expired", func(p aws.CredentialsProvider) aws.CredentialsProvider { return p }, -time.Second},
+		{"cache", func(p aws.CredentialsProvider) aws.CredentialsProvider { return aws.NewCredentialsCache(p) }, 3 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				provider, calls := harness.Provider(func(_ context.Context, call int64) (aws.Credentials, error) {
+					if call == 1 {
+						return harness.Expiring(time.Hour), nil
+					}
+					return harness.Expiring(tt.left), nil
+				})
+				c, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host, Credentials: tt.wrap(provider)})
+				require.NoError(t, err)
+				time.Sleep(2 * time.Hour)
+				for range 100 {
+					_, err := c.Token(t.Context())
+					require.ErrorContains(t, err, "must be renewed")
+				}
+				require.LessOrEqual(t, calls.Load(), int64(3))
+				time.Sleep(time.Second)
+				_, err = c.Token(t.Context())
+				require.ErrorContains(t, err, "must be renewed")
+				require.Greater(t, calls.Load(), int64(2), "after the pause it is asked again")
+			})
+		})
+	}
+}
+
+type panicking struct{}
+
+func (*panicking) Retrieve(context.Context) (aws.Credentials, error) { panic("no") }
+
+func TestNilAndPanickingProvidersAreErrors(t *testing.T) {
+	var typedNil *panicking
+	for _, option := range []dsql.Option{dsql.WithCredentials(typedNil), dsql.WithAWSConfig(aws.Config{Credentials: typedNil}), func(c *dsql.Config) error { c.Credentials = typedNil; return nil }} {
+		_, err := dsql.NewPool(t.Context(), host, "", option)
+		require.Error(t, err)
+		require.Contains(t, err.Error(), "dsql: ")
+		require.NotContains(t, err.Error(), "panicked")
+	}
+	_, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(&panicking{}))
+	require.ErrorContains(t, err, "dsql: no AWS credentials: ")
+}
+
+// A call that hangs once is given up after 30 seconds, however it was configured, unless the SDK's
+// cache holds it, which WithCredentials says.
+func TestProviderOfAnAWSConfigRecoversFromAHang(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		provider, calls := harness.Provider(func(_ context.Context, call int64) (aws.Credentials, error) {
+			if call == 2 {
+				<-release
+			}
+			return harness.Expiring(time.Minute), nil
+		})
+		c, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host}, dsql.WithAWSConfig(aws.Config{Credentials: provider}))
+		require.NoError(t, err)
+		time.Sleep(2 * time.Minute)
+		_, err = c.Token(t.Context())
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		time.Sleep(21 * time.Second)
+		_, err = c.Token(t.Context())
+		require.NoError(t, err)
+		require.EqualValues(t, 3, calls.Load())
+		close(release)
+	})
+}

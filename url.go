@@ -17,6 +17,7 @@ import (
 	"github.com/go-dsql/dsql/internal/endpoint"
 	"github.com/go-dsql/dsql/internal/params"
 	"github.com/go-dsql/dsql/internal/redact"
+	"github.com/go-dsql/dsql/internal/seal"
 )
 
 // ParseURL reads a Config from a URL, a host name or a cluster ID:
@@ -68,8 +69,8 @@ func ParseURL(u string) (Config, error) {
 	if err := c.setAuthority(authority); err != nil {
 		return Config{}, err
 	}
-	if name, err := url.PathUnescape(strings.TrimPrefix(path, "/")); err != nil || name != "" && name != database {
-		return Config{}, fmt.Errorf("dsql: the URL names the database %s: it is always %s", redact.Value(strings.TrimPrefix(path, "/")), database)
+	if name, err := url.PathUnescape(strings.TrimPrefix(path, "/")); err != nil || name != "" && name != seal.Database {
+		return Config{}, fmt.Errorf("dsql: the URL names the database %s: it is always %s", redact.Value(strings.TrimPrefix(path, "/")), seal.Database)
 	}
 	if err := c.setQuery(strings.TrimPrefix(query, "?")); err != nil {
 		return Config{}, err
@@ -178,13 +179,13 @@ var urlParams = []string{"application_name", "hostaddr", "options", "port", "pro
 
 // setDialAddress sets the address to dial from hostaddr and port, either of which may be empty.
 func (c *Config) setDialAddress(hostaddr, dialPort string) error {
-	n, err := strconv.ParseUint(cmp.Or(dialPort, strconv.Itoa(port)), 10, 16)
+	n, err := strconv.ParseUint(cmp.Or(dialPort, strconv.Itoa(endpoint.Port)), 10, 16)
 	if err != nil || n == 0 {
 		return fmt.Errorf("dsql: the URL's port is %s: must be a number from 1 to 65535", redact.Value(dialPort))
 	}
 	if hostaddr == "" {
-		if n != port {
-			return fmt.Errorf("dsql: the URL's port is %d: must be 5432, unless hostaddr names another address to dial", n)
+		if n != endpoint.Port {
+			return fmt.Errorf("dsql: the URL's port is %d and must be 5432, unless hostaddr names another address to dial", n)
 		}
 		return nil
 	}
@@ -201,13 +202,17 @@ func (c *Config) setRootCAs(file string) error {
 	if file == "system" {
 		return nil
 	}
+	info, err := os.Stat(file)
+	if err == nil && !info.Mode().IsRegular() {
+		return errors.New("dsql: the URL's sslrootcert must name a regular file") // reading a pipe could take forever
+	}
 	pem, err := os.ReadFile(file)
 	if err != nil {
-		return fmt.Errorf("dsql: the URL's sslrootcert: %w", err)
+		return redact.Wrap("dsql: the URL's sslrootcert cannot be read", err)
 	}
 	c.RootCAs = x509.NewCertPool()
 	if !c.RootCAs.AppendCertsFromPEM(pem) {
-		return fmt.Errorf("dsql: the URL's sslrootcert %q must be a PEM file of certificates, and has none", file)
+		return fmt.Errorf("dsql: the URL's sslrootcert %s must be a PEM file of certificates, and has none", redact.Value(file))
 	}
 	return nil
 }
@@ -227,35 +232,8 @@ func unknownParam(name string) error {
 	if err := params.CheckOne(name, ""); err != nil {
 		return err
 	}
-	var nearest string
-	least := len(name) + 100
-	for _, known := range slices.Concat(urlParams, slices.Sorted(maps.Keys(params.Settings))) {
-		if d := distance(name, known); d < least {
-			nearest, least = known, d
-		}
-	}
+	nearest := params.Nearest(name, slices.Concat(urlParams, slices.Sorted(maps.Keys(params.Settings))))
 	return fmt.Errorf("dsql: the URL has an unknown parameter %s; the nearest known one is %s (session parameters go into options=-c name=value)", redact.Value(name), nearest)
-}
-
-// distance returns the number of bytes to add, remove or change between a and b.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // URL returns a URL of which [ParseURL] makes the same Config, without a secret in it. A URL cannot
@@ -295,7 +273,7 @@ func (c Config) URL() string {
 			query.Set("options", params.AppendOption(query.Get("options"), name, c.RuntimeParams[name]))
 		}
 	}
-	u := url.URL{Scheme: "postgres", Host: e.Name(), Path: "/" + database}
+	u := url.URL{Scheme: "postgres", Host: e.Name(), Path: "/" + seal.Database}
 	if c.User != "" {
 		u.User = url.User(c.User)
 	}

@@ -96,12 +96,12 @@ func (r *run) attempt(ctx context.Context, db TxBeginner, fn func(pgx.Tx) error)
 		tx.watch.Reset()
 		err := b.tx.Commit(ctx)
 		outcome := tx.watch.Outcome(err)
-		tx.watch.Stop()
+		tx.unwatch()
 		return r.classifyCommit(ctx, outcome, err, tx.failed)
 	}
 	tx.closed = true
 	outcome, err := pgtx.Commit(ctx, b.conn, r.txOptions.CommitQuery)
-	tx.watch.Stop()
+	tx.unwatch()
 	return r.classifyCommit(ctx, outcome, err, tx.failed)
 }
 
@@ -200,7 +200,7 @@ func (tx *attemptTx) finish(ctx context.Context) (err error) {
 		tx.rolledBack = true
 		err = tx.Tx.Rollback(ctx)
 	}
-	tx.watch.Stop()
+	tx.unwatch()
 	return err
 }
 

@@ -77,7 +77,6 @@ func (tx *attemptTx) Rollback(ctx context.Context) error {
 		return errOwnEnd
 	}
 	err := tx.finish(ctx)
-	tx.watch = nil
 	tx.session.inTx = false
 	return err
 }

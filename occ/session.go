@@ -35,6 +35,11 @@ func (s *session) watchEnds() {
 	}
 }
 
+func (s *session) unwatch() {
+	s.watch.Stop()
+	s.watch = nil
+}
+
 // endedItself returns the failure of an attempt whose callback ended the transaction itself by SQL,
 // and returned err; nil if it did not.
 func (s *session) endedItself(err error) *failure {

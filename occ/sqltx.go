@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/go-dsql/dsql/internal/pgtx"
 )
 
 // RunSQLTx is [RunTx] for database/sql, with any driver whose errors have a SQLState method, as
@@ -94,8 +96,8 @@ func (r *run) sqlAttempt(ctx context.Context, db *sql.DB, o *sql.TxOptions, fn f
 	}
 	if err != nil {
 		k := r.classifySQL(s, err)
-		if rolled := r.sqlRollback(ctx, tx, s, cancel); errors.Is(rolled, sql.ErrTxDone) || isSettled(rolled) {
-			return &failure{permanent, &endedError{errOwnEnd, err}}
+		if rolled := r.sqlRollback(ctx, tx, s, cancel); errors.Is(rolled, sql.ErrTxDone) || errors.Is(rolled, pgtx.ErrEnded) {
+			return &failure{permanent, &endedError{rolledError(rolled), err}}
 		}
 		if k == stalePlan { // prepared statements of database/sql stay stale
 			_ = conn.Raw(func(any) error { return driver.ErrBadConn })

@@ -210,8 +210,9 @@ func runWith(std streams, command, env []string) error {
 	return statusOf(err)
 }
 
-// contrary are variables that would lead programs elsewhere.
-var contrary = []string{"PGPASSWORD", "PGSERVICE", "PGSERVICEFILE"}
+// contrary are variables that would lead programs elsewhere. AWS_PROFILE is one even if it names the
+// right profile: the SDK for JavaScript complains of it beside keys.
+var contrary = []string{"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "PGPASSWORD", "PGSERVICE", "PGSERVICEFILE"}
 
 func isContrary(v string) bool {
 	name, _, _ := strings.Cut(v, "=")

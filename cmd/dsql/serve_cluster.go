@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -21,7 +22,7 @@ import (
 // serveEnv returns the environment in which programs find the cluster: the AWS SDK's variables,
 // libpq's, and this command's.
 func serveEnv(c *dsqltest.Cluster, role, caFile string) []string {
-	env := c.Env()
+	env := slices.DeleteFunc(c.Env(), isContrary)
 	vars := make(map[string]string)
 	for _, v := range env {
 		name, value, _ := strings.Cut(v, "=")
@@ -32,6 +33,9 @@ func serveEnv(c *dsqltest.Cluster, role, caFile string) []string {
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1" // where every address is listened on, this one is too
 	}
+	query := url.Values{"hostaddr": {host}, "port": {vars["PGPORT"]}, "sslmode": {"verify-full"}, "sslrootcert": {caFile}}.Encode()
+	u := url.URL{Scheme: "postgres", User: url.User(role), Host: c.Endpoint(), Path: "/postgres",
+		RawQuery: strings.ReplaceAll(query, "%2F", "/")} // so that a script can replace the path in it
 	return append(env,
 		"PGHOSTADDR="+host,
 		"PGUSER="+role,
@@ -39,6 +43,7 @@ func serveEnv(c *dsqltest.Cluster, role, caFile string) []string {
 		"DSQL_USER="+role,
 		"DSQL_DIAL_ADDRESS="+net.JoinHostPort(host, vars["PGPORT"]),
 		"DSQL_ROOT_CERT="+caFile,
+		"DSQL_URL="+u.String(),
 	)
 }
 

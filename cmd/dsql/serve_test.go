@@ -4,6 +4,7 @@ package main
 
 import (
 	"bufio"
+	"encoding/json"
 	"io"
 	"os"
 	"os/exec"
@@ -108,7 +109,7 @@ func TestServePrintsItsEnvironment(t *testing.T) {
 	require.Regexp(t, `^[a-z0-9]{26}\.dsql\.eu-west-1\.on\.aws$`, vars["PGHOST"])
 	require.FileExists(t, vars["PGSSLROOTCERT"])
 	require.NotContains(t, vars, "PGPASSWORD")
-	require.Equal(t, "default", vars["AWS_PROFILE"])
+	require.NotContains(t, vars, "AWS_PROFILE")
 	info, err := os.Stat(filepath.Join(s.dir, "ready"))
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o600), info.Mode().Perm(), "it has a key in it")
@@ -160,6 +161,47 @@ func TestServeWithFixedNames(t *testing.T) {
 		require.NotZero(t, r.code)
 		require.Contains(t, r.err, tt.want)
 	}
+}
+
+// What the image of the Dockerfile runs, as a user without privileges and with its own files.
+func TestServeAsInTheImage(t *testing.T) {
+	t.Parallel()
+	dockerfile, err := os.ReadFile("Dockerfile")
+	require.NoError(t, err)
+	_, entry, ok := strings.Cut(string(dockerfile), "\nENTRYPOINT ")
+	require.True(t, ok)
+	var command []string
+	require.NoError(t, json.Unmarshal([]byte(entry), &command))
+	require.Equal(t, "dsql", command[0])
+	require.Contains(t, string(dockerfile), "\nUSER dsql\n")
+
+	dir := shortDir(t)
+	self, err := os.ReadFile(os.Args[0])
+	require.NoError(t, err)
+	bin := filepath.Join(dir, "dsql")
+	require.NoError(t, os.WriteFile(bin, self, 0o755))
+	for i, arg := range command {
+		command[i] = strings.Replace(strings.Replace(arg, "/shared", dir, 1), "0.0.0.0:5432", "0.0.0.0:0", 1)
+	}
+	cmd := dsqlCommand(t, []string{"HOME=" + dir, "TMPDIR=" + dir}, append(command[1:], "--role", "app")...)
+	cmd.Path, cmd.Args[0], cmd.Dir = bin, bin, dir
+	if os.Getuid() == 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	}
+	cmd.Stderr = os.Stderr
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	var text []byte
+	require.Eventually(t, func() bool { text, err = os.ReadFile(filepath.Join(dir, "dsql.env")); return err == nil }, time.Minute, 10*time.Millisecond)
+	env := exported(t, string(text))
+	require.Equal(t, "127.0.0.1", variables(strings.Join(env, "\n"))["PGHOSTADDR"])
+	got, r := examine(t, env)
+	require.True(t, got.OK, r.out)
+	require.Equal(t, "app", got.User)
+	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, cmd.Wait())
+	require.NoFileExists(t, filepath.Join(dir, "dsql.env"))
+	require.NoFileExists(t, filepath.Join(dir, "ca.pem"))
 }
 
 // A signal is passed on to the command, whose status is serve's.

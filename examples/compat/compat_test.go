@@ -23,13 +23,7 @@ import (
 func newPool(t *testing.T) *pgxpool.Pool {
 	t.Helper()
 	c := dsqltest.Start(t)
-	cfg := dsql.Config{Endpoint: c.Endpoint()}
-	for _, opt := range c.Options() {
-		if err := opt(&cfg); err != nil {
-			t.Fatal(err)
-		}
-	}
-	connector, err := dsql.NewConnector(t.Context(), cfg)
+	connector, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: c.Endpoint()}, c.Options()...)
 	if err != nil {
 		t.Fatal(err)
 	}

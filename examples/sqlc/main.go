@@ -22,6 +22,9 @@ import (
 //go:embed schema.sql
 var schema string // one statement: DSQL allows one DDL statement per transaction
 
+//go:embed indexes.sql
+var indexes string // not in sqlc.yaml: sqlc's parser refuses CREATE INDEX ASYNC
+
 func main() {
 	if err := run(context.Background(), os.Stdout); err != nil {
 		cluster.Fatal(err)
@@ -40,7 +43,7 @@ func run(ctx context.Context, out io.Writer) error {
 	}
 	defer pool.Close()
 
-	for _, ddl := range []string{"DROP TABLE IF EXISTS sqlc_author", schema} {
+	for _, ddl := range []string{"DROP TABLE IF EXISTS sqlc_author", schema, indexes} {
 		if err := apply(ctx, pool, ddl); err != nil {
 			return err
 		}

@@ -36,7 +36,7 @@ func run(ctx context.Context, out io.Writer) error {
 	defer tunnel.Close()
 
 	// A local cluster has a DialFunc, which WithDialAddress replaces.
-	opts := append(c.Options, withoutDialFunc, dsql.WithDialAddress(tunnel.Addr().String()))
+	opts := append(c.Options, dsql.WithDialAddress(tunnel.Addr().String()))
 	pool, err := dsql.NewPool(ctx, c.Endpoint, c.Region, opts...)
 	if err != nil {
 		return err
@@ -47,11 +47,6 @@ func run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	fmt.Fprintln(out, answer)
-	return nil
-}
-
-func withoutDialFunc(cfg *dsql.Config) error {
-	cfg.DialFunc = nil
 	return nil
 }
 

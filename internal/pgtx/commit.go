@@ -28,8 +28,19 @@ const (
 	NotSent                   // nothing was committed
 )
 
-// ErrLost is a connection that was lost before COMMIT was sent.
-var ErrLost = errors.New("the connection was lost before COMMIT was sent; nothing was committed")
+var (
+	// ErrLost is a connection that was lost before COMMIT was sent.
+	ErrLost = errors.New("the connection was lost before COMMIT was sent; nothing was committed")
+
+	// ErrNotSent is another reason why COMMIT was not sent.
+	ErrNotSent = errors.New("COMMIT was not sent; nothing was committed")
+
+	// ErrEnded is a transaction that was ended by SQL.
+	ErrEnded = errors.New("the transaction was ended by SQL in it")
+
+	// ErrCommitted is an ErrEnded that the server has committed.
+	ErrCommitted = fmt.Errorf("the server has committed it: %w", ErrEnded)
+)
 
 // Commit sends sql, which is COMMIT unless the caller has its own, and reads the answer. It returns
 // no error if the transaction has committed. A connection that is not idle afterwards is closed.
@@ -139,7 +150,7 @@ func ErrorOutcome(err error) Outcome {
 		return Committed
 	case errors.Is(err, pgx.ErrTxCommitRollback):
 		return RolledBack
-	case errors.Is(err, ErrLost):
+	case errors.Is(err, ErrLost), errors.Is(err, ErrNotSent):
 		return NotSent
 	case isRefusal(err):
 		return Refused

@@ -15,7 +15,8 @@ import (
 // SQL, a batch, another pgx.Tx. pgx has one hook for it, its protocol trace, which costs about a
 // microsecond for each statement; it is used only where a transaction may be ended past its owner.
 type Watch struct {
-	pg *pgconn.PgConn
+	pg      *pgconn.PgConn
+	holders int
 
 	mu   sync.Mutex
 	seen seen
@@ -31,17 +32,30 @@ type seen struct {
 	ready      bool // the server is ready for the next statement
 }
 
-// NewWatch starts to watch pg. A protocol trace of the application's own on pg ends.
+// watchKey is the key of a connection's Watch in its custom data.
+const watchKey = "occ.watch"
+
+// NewWatch starts to watch pg, or joins the watch that is there. A protocol trace of the
+// application's own on pg ends. Stop must follow.
 func NewWatch(pg *pgconn.PgConn) *Watch {
-	w := &Watch{pg: pg}
+	if w, ok := pg.CustomData()[watchKey].(*Watch); ok {
+		w.holders++
+		return w
+	}
+	w := &Watch{pg: pg, holders: 1}
+	pg.CustomData()[watchKey] = w
 	pg.Frontend().Trace(w, pgproto3.TracerOptions{SuppressTimestamps: true, RegressMode: true})
 	return w
 }
 
-// Stop ends the watch.
+// Stop ends the watch, unless others have joined it.
 func (w *Watch) Stop() {
-	if w != nil {
+	if w == nil {
+		return
+	}
+	if w.holders--; w.holders == 0 {
 		w.pg.Frontend().Untrace()
+		delete(w.pg.CustomData(), watchKey)
 	}
 }
 
@@ -56,6 +70,9 @@ func (w *Watch) CommitSent() bool { return w.get().commitSent }
 
 // Sent reports whether anything was sent.
 func (w *Watch) Sent() bool { return w.get().sent }
+
+// Failed reports whether the server has answered what was sent with an error, and is ready again.
+func (w *Watch) Failed() bool { s := w.get(); return s.failed && s.ready }
 
 // Succeeded reports whether the server has carried out what was sent, without an error.
 func (w *Watch) Succeeded() bool { s := w.get(); return s.sent && s.ready && !s.failed }
@@ -110,8 +127,12 @@ func (w *Watch) Write(line []byte) (int, error) {
 		s.sent, s.ready = true, false
 		s.commitSent = s.commitSent || MayCommit(strings.TrimLeft(string(fields[3]), ` "`))
 	case "Parse": // a name, and the statement
-		_, sql, _ := strings.Cut(string(fields[3]), `" "`)
-		s.commitSent = s.commitSent || MayCommit(sql)
+		name, sql, _ := strings.Cut(strings.TrimPrefix(string(fields[3]), ` "`), `" "`)
+		w.prepared(name, MayCommit(sql))
+	case "Bind": // a portal, and the name of a statement
+		_, rest, _ := strings.Cut(string(fields[3]), `" "`)
+		name, _, _ := strings.Cut(rest, `"`)
+		s.commitSent = s.commitSent || w.commits(name)
 	case "Execute":
 		s.sent, s.ready = true, false
 	case "CommandComplete":
@@ -124,6 +145,26 @@ func (w *Watch) Write(line []byte) (int, error) {
 		s.ready = true
 	}
 	return len(line), nil
+}
+
+// commitsKey is the key of the names of a connection's prepared statements that commit, which later
+// transactions may run without their text.
+const commitsKey = "occ.commits"
+
+func (w *Watch) prepared(name string, commits bool) {
+	names, _ := w.pg.CustomData()[commitsKey].(map[string]bool)
+	if commits && names == nil {
+		names = make(map[string]bool)
+		w.pg.CustomData()[commitsKey] = names
+	}
+	if commits || names[name] {
+		names[name] = commits
+	}
+}
+
+func (w *Watch) commits(name string) bool {
+	names, _ := w.pg.CustomData()[commitsKey].(map[string]bool)
+	return names[name]
 }
 
 // MayEnd reports whether one of the statements in sql, by its first word, ends a transaction. A

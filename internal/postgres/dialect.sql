@@ -67,13 +67,24 @@ DELETE FROM pg_catalog.pg_ts_template WHERE tmplname = 'snowball';
 DELETE FROM pg_catalog.pg_collation WHERE collname NOT IN ('default', 'C', 'POSIX', 'ucs_basic');
 
 -- A table of PostgreSQL's under another name, which it does not mind as it uses numbers, and
--- a view in its place that has other values in one column and some of the rows.
+-- a view in its place that has other values in one column and some of the rows. It also has
+-- the columns of version 16, which is what clients are told: psql asks for them.
 CREATE PROCEDURE sys.show_instead(catalog text, col text, val text, condition text) LANGUAGE plpgsql AS $$
+DECLARE
+	columns text[] := ARRAY(SELECT attname::text FROM pg_catalog.pg_attribute
+		WHERE attrelid = ('pg_catalog.' || catalog)::regclass AND attnum > 0 ORDER BY attnum);
+	expressions text[] := pg_catalog.array_replace(columns, col, val || ' AS ' || col);
+	missing record;
 BEGIN
+	FOR missing IN SELECT * FROM (VALUES ('pg_database', 'datlocprovider', '''c''::"char"', ''), ('pg_database', 'daticulocale', 'NULL::text', 'datlocale'),
+		('pg_database', 'daticurules', 'NULL::text', ''), ('pg_database', 'datcollversion', 'NULL::text', ''),
+		('pg_collation', 'colliculocale', 'NULL::text', 'colllocale'), ('pg_collation', 'collicurules', 'NULL::text', '')) AS m (c, name, otherwise, later)
+		WHERE c = catalog AND name <> ALL (columns) LOOP
+		expressions := expressions || (CASE WHEN missing.later = ANY (columns) THEN missing.later ELSE missing.otherwise END || ' AS ' || missing.name);
+	END LOOP;
 	EXECUTE pg_catalog.format('ALTER TABLE pg_catalog.%s RENAME TO engine_%s', catalog, catalog);
 	EXECUTE pg_catalog.format('CREATE VIEW pg_catalog.%s AS SELECT %s FROM pg_catalog.engine_%s WHERE %s', catalog,
-		(SELECT pg_catalog.string_agg(CASE WHEN attname = col THEN val || ' AS ' || col ELSE attname::text END, ', ' ORDER BY attnum)
-			FROM pg_catalog.pg_attribute WHERE attrelid = ('pg_catalog.engine_' || catalog)::regclass AND attnum > 0), catalog, condition);
+		pg_catalog.array_to_string(expressions, ', '), catalog, condition);
 	EXECUTE pg_catalog.format('GRANT SELECT ON pg_catalog.%s TO PUBLIC', catalog);
 END
 $$;
@@ -81,6 +92,8 @@ $$;
 CALL sys.show_instead('pg_database', 'datname', $$'postgres'::pg_catalog.name$$, 'datname = sys.engine_database()');
 
 CALL sys.show_instead('pg_am', 'amname', $$CASE amname WHEN 'btree' THEN 'btree_index' ELSE amname END$$, $$amname IN ('btree', 'heap')$$);
+
+CALL sys.show_instead('pg_collation', 'collname', 'collname', 'true');
 
 DROP PROCEDURE sys.show_instead;
 
@@ -458,18 +471,9 @@ CREATE FUNCTION sys.base_type(t oid) RETURNS oid LANGUAGE sql STABLE AS $$
 $$;
 
 -- Compression is lz4, if PostgreSQL was built with it.
-DO $do$
-DECLARE
-	lz4 boolean := true;
-BEGIN
-	BEGIN
-		SET LOCAL default_toast_compression = 'lz4';
-	EXCEPTION WHEN OTHERS THEN
-		lz4 := false;
-	END;
-	EXECUTE 'CREATE FUNCTION sys.has_lz4() RETURNS boolean LANGUAGE sql IMMUTABLE AS ''SELECT ' || lz4 || '''';
-END
-$do$;
+CREATE FUNCTION sys.has_lz4() RETURNS boolean LANGUAGE sql STABLE AS $$
+	SELECT coalesce('lz4' = ANY (enumvals), false) FROM pg_catalog.pg_settings WHERE name = 'default_toast_compression'
+$$;
 
 CREATE FUNCTION sys.check_columns(t regclass) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE

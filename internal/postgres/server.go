@@ -133,7 +133,7 @@ func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
 
 // adminConfig returns the configuration with which connect connects through Dial.
 func (s *Server) adminConfig() (*pgx.ConnConfig, error) {
-	pool, err := connstring.Parse("user=dsqltest")
+	pool, err := connstring.Parse("/", "dsqltest", "")
 	if err != nil {
 		return nil, fmt.Errorf("dsqltest: %w", err)
 	}

@@ -6,9 +6,10 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-dsql/dsql"
 )
 
 func TestNewerProtocolsAreNegotiatedDown(t *testing.T) {

@@ -20,6 +20,7 @@ var (
 	// Short and without the characters that separate a password from what stands before it.
 	plainShape = regexp.MustCompile(`^/?[A-Za-z0-9 _.+<>-]{0,30}$`)
 	hostShape  = regexp.MustCompile(`^[A-Za-z0-9 _<>-]{0,63}(\.[A-Za-z0-9 _<>-]{0,63})+$`)
+	pathShape  = regexp.MustCompile(`^[A-Za-z0-9 _.:~/\\+-]*$`)
 	portShape  = regexp.MustCompile(`:[0-9]{1,6}$`)
 )
 
@@ -83,7 +84,7 @@ func Cause(err error) string {
 	case errors.As(err, &code) && plainShape.MatchString(code.ErrorCode()):
 		return "AWS reports " + code.ErrorCode()
 	case errors.As(err, &path):
-		return path.Op + " " + path.Path + reason(path)
+		return path.Op + " " + shownPath(path.Path) + reason(path)
 	case errors.As(err, &exit):
 		return "the process ended with " + exit.ProcessState.String()
 	case errors.As(err, &dns):
@@ -94,6 +95,13 @@ func Cause(err error) string {
 		return call.Service() + " " + call.Operation() + " failed"
 	}
 	return typeName(err)
+}
+
+func shownPath(path string) string {
+	if pathShape.MatchString(path) {
+		return path
+	}
+	return NotShown
 }
 
 // reason returns the operating system's part of err.
