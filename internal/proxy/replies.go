@@ -71,6 +71,11 @@ func rewriteError(x *exchange, m message, database string) message {
 		x.blocked = e.Code == lockNotAvailable
 		return encode(conflictResponse(message))
 	}
+	if e.Code == tooManyConnections { // PostgreSQL's limit, not the quota of a cluster
+		e.Code = outOfResources
+		e.Message = "dsqltest: the PostgreSQL server behind the clusters of this process has no connection left: " + e.Message
+		return encode(&e)
+	}
 	if strings.Contains(e.Message, database) {
 		e.Message = strings.ReplaceAll(e.Message, database, databaseName)
 		return encode(&e)
