@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"slices"
 	"strings"
 
@@ -15,8 +14,10 @@ const (
 	connectionFailure    = "08006"
 	protocolViolation    = "08P01"
 	featureNotSupported  = "0A000"
+	foreignKeyViolation  = "23503"
 	uniqueViolation      = "23505"
 	activeTransaction    = "25001"
+	readOnlyTransaction  = "25006"
 	invalidAuthorization = "28000"
 	invalidCatalogName   = "3D000"
 	serializationFailure = "40001"
@@ -54,13 +55,6 @@ func refusalResponse(r *dialect.Refusal) *pgproto3.ErrorResponse {
 func isConflict(m message) bool {
 	var e pgproto3.ErrorResponse
 	return e.Decode(m.body()) == nil && e.Code == serializationFailure
-}
-
-// hasDataConflict reports whether a statement hit another transaction's change.
-func hasDataConflict(replies []message) bool {
-	return slices.ContainsFunc(replies, func(m message) bool {
-		return m.kind() == 'E' && isConflict(m) && bytes.Contains(m, []byte("(OC000)"))
-	})
 }
 
 func hasError(replies []message) bool {

@@ -54,6 +54,8 @@ type Proxy struct {
 	listener *listener
 	quota    quota
 	catalog  atomic.Int64 // version of the schema
+	redoing  sync.Mutex   // held while a transaction executes its writes again
+	monitor  monitor
 
 	ctx    context.Context // done when the proxy closes; cuts its connections
 	cancel context.CancelFunc
@@ -97,6 +99,7 @@ func (p *Proxy) Close() {
 	}
 	p.cancel()
 	p.conns.Wait()
+	p.monitor.close()
 	detach(p)
 }
 

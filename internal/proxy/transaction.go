@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"fmt"
+	"regexp"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -12,13 +13,19 @@ import (
 // transaction is the state of the transaction that a session is in. A statement in autocommit mode
 // is a transaction too.
 type transaction struct {
-	begun     time.Time // when BEGIN was received; zero in autocommit mode
-	used      bool      // a statement has seen the schema
-	ddl       bool
-	dml       bool
-	savepoint bool // the proxy's savepoint is set
-	doomed    bool // COMMIT will fail with a data conflict
-	aborted   bool // rolled back for another session's DDL; what comes next fails with a schema conflict
+	begun   time.Time // when BEGIN was received; zero in autocommit mode
+	used    bool      // a statement has seen the schema
+	ddl     bool
+	dml     bool
+	aborted bool // rolled back for another session's DDL; what comes next fails with a schema conflict
+
+	savepoint bool             // the savepoint before the first write is set
+	log       []*write         // the writes since, in order
+	yielded   bool             // they have been rolled back
+	isolated  bool             // statements are executed in copies of the tables
+	copies    []*regexp.Regexp // qualified names of what has been copied
+	locked    string           // the statements FOR UPDATE
+	lost      bool             // COMMIT will fail with a data conflict
 }
 
 // add records one more statement, or returns the error that DSQL refuses the combination with.
