@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"slices"
+
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/go-dsql/dsql/internal/dialect"
@@ -77,13 +79,27 @@ func (s *session) execCommit(st *dialect.Statement, explicit bool) bool {
 		s.cut()
 		return false
 	}
-	replies := s.query(st.SQL)
+	replies := s.commit(st)
 	s.trackCommit(replies, explicit)
 	if cut == AfterApplied {
 		s.cut()
 		return false
 	}
 	return !explicit || s.writeReplies(replies)
+}
+
+// commit has PostgreSQL commit. Rivals do not look meanwhile whether they have lost.
+func (s *session) commit(st *dialect.Statement) []message {
+	if s.tx.committed == nil {
+		return s.query(st.SQL)
+	}
+	s.proxy.redoing.Lock()
+	defer s.proxy.redoing.Unlock()
+	replies := s.query(st.SQL)
+	if slices.ContainsFunc(replies, func(m message) bool { return m.kind() == 'C' && m.text() == "COMMIT" }) {
+		s.tx.setCommitted()
+	}
+	return replies
 }
 
 // commitFault returns the error or the cut that a COMMIT is to end in. The COMMIT of a failed

@@ -45,10 +45,11 @@ func (f *frontend) executeHeld(sync bool) (answered bool) {
 // executeAsSent executes a write as part of the client's batch and ends the batch.
 func (f *frontend) executeAsSent(h *held, sync bool) bool {
 	w, x := h.write(), f.openBatch()
+	a := f.attempt(w)
 	f.batch = nil
 	f.mu.Lock()
 	x.running = append(x.running, w.statement)
-	x.write = f.attempt(w)
+	x.write = a
 	if !sync {
 		x.capture = func(m message) bool { return m.kind() == 'Z' }
 	}

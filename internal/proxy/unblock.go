@@ -44,14 +44,14 @@ func (p *Proxy) unblock(s *session) {
 	}
 	for _, other := range p.openSessions() {
 		if other != s && slices.Contains(blockers, other.processID.Load()) {
-			other.yield()
+			other.yieldTo(s)
 		}
 	}
 }
 
-// yield rolls the session's transaction back to before its first write, so that others can have its
-// rows. A session that is executing a statement is left alone.
-func (s *session) yield() {
+// yieldTo rolls the session's transaction back to before its first write, so that another can have
+// its rows. A session that is executing a statement is left alone. s.busy of the other must be held.
+func (s *session) yieldTo(other *session) {
 	if !s.busy.TryLock() {
 		return
 	}
@@ -59,6 +59,7 @@ func (s *session) yield() {
 	if s.isIdle() && s.tx.savepoint && !s.tx.ddl && !s.tx.yielded && !s.tx.isolated {
 		s.rollbackToSavepoint()
 		s.tx.yielded = true
+		compete(&s.tx, &other.tx)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 // second to commit fails. On PostgreSQL the second to write waits until the first has ended. So
 //
 //   - while a statement waits for a transaction that is executing none, that transaction is rolled
-//     back to before its first write; its snapshot stays (unblock, yield);
+//     back to before its first write; its snapshot stays (unblock, yieldTo);
 //   - a transaction that has yielded executes its writes again before it goes on; if they meet a
 //     change that was committed meanwhile, it has lost (redo);
 //   - a transaction that has lost goes on with private copies of the tables, in which its statements
@@ -77,8 +77,12 @@ func (s *session) attempt(w *write) *attempt {
 // endWrite records a write that has been executed, or executes it again if it met trouble.
 func (s *session) endWrite(w *write, x *exchange, ready bool) bool {
 	if x.write.trouble == none {
-		if !x.failed && s.inTransaction() {
+		switch {
+		case x.failed:
+		case s.inTransaction():
 			s.tx.record(w, x.write.told)
+		default:
+			s.tx.setCommitted()
 		}
 		return !x.failed
 	}
@@ -135,6 +139,9 @@ const redoAttempts = 3
 func (s *session) repeat(w *write) []message {
 	for range redoAttempts {
 		if replies, a := s.redoOne(w); a.trouble != blocked {
+			if !hasError(replies) {
+				s.tx.setCommitted()
+			}
 			return replies
 		}
 	}
@@ -147,6 +154,9 @@ func (s *session) repeat(w *write) []message {
 func (s *session) redo(w *write) (replies []message, t trouble) {
 	s.proxy.redoing.Lock()
 	defer s.proxy.redoing.Unlock()
+	if s.tx.isBeaten() {
+		return nil, conflict
+	}
 	for range redoAttempts {
 		s.rollbackToSavepoint()
 		t = s.redoLog()
