@@ -62,7 +62,7 @@ func (s *session) exec(st *dialect.Statement) bool {
 	case st.Kind == dialect.DDL:
 		return s.execDDL(st, send)
 	}
-	return s.execWrite(&write{statement: st, simple: true}, send, false)
+	return s.execWrite(&write{statement: st, describe: true}, false)
 }
 
 // execCommit commits the session's transaction. It returns false if the client was sent an error

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"bytes"
+
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/go-dsql/dsql/internal/dialect"
@@ -16,7 +18,8 @@ type prepared struct {
 type portal struct {
 	prepared
 	bind      message
-	rollbacks int // session.rollbacks at Bind
+	described bool // the client has asked for its columns
+	rollbacks int  // session.rollbacks at Bind
 }
 
 // write returns what it takes to execute the portal again.
@@ -52,7 +55,15 @@ func (f *frontend) handleExtended(m message) {
 	case 'E':
 		name, _ := cutText(m.body())
 		f.handleExecute(m, f.portals[name])
-	default: // Describe, Close, Flush
+	case 'D':
+		if portal, ok := bytes.CutPrefix(m.body(), []byte("P")); ok {
+			name, _ := cutText(portal)
+			p := f.portals[name]
+			p.described = true
+			f.portals[name] = p
+		}
+		f.forward(m)
+	default: // Close, Flush
 		f.forward(m)
 	}
 }

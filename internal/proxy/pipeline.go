@@ -57,6 +57,7 @@ func (f *frontend) executeAsSent(h *held, sync bool) bool {
 	_, _ = f.server.w.Write(h.execute)
 	f.server.send(&pgproto3.Sync{})
 	f.await(x)
+	w.describe = h.described && a.trouble == readOnly // which PostgreSQL reports at Bind
 	return f.endWrite(w, x, sync)
 }
 
@@ -70,9 +71,8 @@ func (f *frontend) execPortal(p portal) bool {
 			f.sendPrepared(&pgproto3.Parse{Query: p.statement.SQL}, &pgproto3.Bind{}, false)
 		})
 	}
-	w := p.write()
 	f.restore()
-	return f.execWrite(w, func() { w.send(f.session, w.statement.SQL) }, false)
+	return f.execWrite(p.write(), false)
 }
 
 // execStale executes a portal that PostgreSQL has closed when the transaction yielded.

@@ -22,7 +22,7 @@ import (
 // write is a statement that takes part in conflicts, with all that it takes to execute it again.
 type write struct {
 	statement *dialect.Statement
-	simple    bool // sent with the simple query protocol
+	describe  bool // the client is to be told the columns
 	paramOIDs []uint32
 	bind      pgproto3.Bind
 	copied    []byte // the client's messages after COPY FROM
@@ -38,17 +38,19 @@ func (w *write) send(s *session, sql string) {
 		return
 	}
 	bind := w.bind
-	s.sendPrepared(&pgproto3.Parse{Query: sql, ParameterOIDs: w.paramOIDs}, &bind, w.simple)
+	s.sendPrepared(&pgproto3.Parse{Query: sql, ParameterOIDs: w.paramOIDs}, &bind, w.describe)
 }
 
-// execWrite executes a write. send sends it; its replies go to the client as they come. ready tells
-// whether a ReadyForQuery is to be among them. It returns false if the client was sent an error.
-func (s *session) execWrite(w *write, send func(), ready bool) bool {
-	if s.tx.isolated { // send is for the real tables
-		send = func() { w.send(s, s.tx.inCopies(w.statement.SQL)) }
-	}
+// execWrite executes a write. Its replies go to the client as they come. ready tells whether a
+// ReadyForQuery is to be among them. It returns false if the client was sent an error.
+func (s *session) execWrite(w *write, ready bool) bool {
 	x := s.beginWrite(w, ready)
-	send()
+	if simple := w.describe && !s.tx.isolated; simple {
+		s.server.send(&pgproto3.Query{String: w.statement.SQL})
+	} else {
+		x.write.hidden = protocolOnly
+		w.send(s, s.tx.inCopies(w.statement.SQL))
+	}
 	s.await(x)
 	return s.endWrite(w, x, ready)
 }
@@ -63,7 +65,7 @@ func (s *session) beginWrite(w *write, ready bool) *exchange {
 	case !s.inTransaction():
 	case s.tx.isolated:
 		s.copyTables(w.statement.SQL)
-		x.write.final, x.write.hidden = true, protocolOnly
+		x.write.final = true
 	case !s.tx.savepoint:
 		s.setSavepoint()
 	}
