@@ -27,7 +27,7 @@ type trouble int
 
 const (
 	none     trouble = iota
-	blocked          // another transaction has a row, and is executing a statement
+	blocked          // by another transaction, which is executing a statement or has executed DDL
 	conflict         // a row has been changed since the snapshot
 	violated         // a constraint; perhaps by a row that has been committed since the snapshot
 	readOnly         // a Lock in a read-only transaction
@@ -57,8 +57,8 @@ func (a *attempt) troubleOf(m message) trouble {
 	if e.Decode(m.body()) != nil || strings.Contains(e.Message, "(OC0") {
 		return none
 	}
-	switch waitedForRow := strings.Contains(e.Where, "tuple"); {
-	case (e.Code == lockNotAvailable || e.Code == deadlockDetected) && waitedForRow:
+	switch {
+	case e.Code == lockNotAvailable, e.Code == deadlockDetected:
 		return blocked
 	case e.Code == readOnlyTransaction && a.statement.Kind == dialect.Lock:
 		return readOnly

@@ -61,6 +61,15 @@ func hasError(replies []message) bool {
 	return slices.ContainsFunc(replies, func(m message) bool { return m.kind() == 'E' })
 }
 
+// conflictOf is conflictMessage for an ErrorResponse.
+func conflictOf(m message) string {
+	var e pgproto3.ErrorResponse
+	if e.Decode(m.body()) != nil {
+		return ""
+	}
+	return conflictMessage(&e)
+}
+
 // conflictMessage returns DSQL's message for an error that PostgreSQL reports because of another
 // transaction, or "". Errors that a test's own function raises in DSQL's words stay as they are.
 func conflictMessage(e *pgproto3.ErrorResponse) string {

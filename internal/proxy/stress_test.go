@@ -178,6 +178,9 @@ func (s *modelSession) statement(t *testing.T) {
 		exec("DELETE", "DELETE FROM t WHERE id = $1", id)
 		delete(s.tx.rows, id)
 	case 3:
+		if _, still := s.model.rows[id]; exists && !still { // PostgreSQL accepts the key that its snapshot shows
+			return
+		}
 		s.told = fmt.Sprint("INSERT ", id)
 		_, err := s.conn.Exec(t.Context(), "INSERT INTO t VALUES ($1, $2)", mode, id, n)
 		if exists {

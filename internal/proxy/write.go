@@ -100,7 +100,7 @@ func (s *session) endWrite(w *write, x *exchange, ready bool) bool {
 
 // execAgain executes a write that has met trouble, and returns its replies.
 func (s *session) execAgain(w *write, first *attempt) []message {
-	t, violation := first.trouble, []message{first.heldBack}
+	t, held := first.trouble, first.heldBack
 	switch {
 	case t == readOnly: // a Lock locks nothing in a read-only transaction
 		if s.inTransaction() {
@@ -114,7 +114,12 @@ func (s *session) execAgain(w *write, first *attempt) []message {
 		if replies, t = s.redo(w); t == none {
 			return replies
 		}
-		violation = replies
+		if len(replies) > 0 {
+			held = replies[0]
+		}
+		if t == blocked && len(replies) > 0 && conflictOf(held) == schemaConflict { // by DDL
+			return []message{rewriteError(&exchange{}, held)}
+		}
 	}
 	s.isolate(t)
 	s.copyTables(w.statement.SQL)
@@ -128,7 +133,7 @@ func (s *session) execAgain(w *write, first *attempt) []message {
 		s.tx.lost = s.tx.lost || t == violated
 		s.tx.record(w, told)
 	case t == violated:
-		return violation
+		return []message{held}
 	}
 	return replies
 }
@@ -138,16 +143,17 @@ func (s *session) execAgain(w *write, first *attempt) []message {
 const redoAttempts = 3
 
 // repeat executes a write in autocommit mode until nothing blocks it.
-func (s *session) repeat(w *write) []message {
+func (s *session) repeat(w *write) (replies []message) {
 	for range redoAttempts {
-		if replies, a := s.redoOne(w); a.trouble != blocked {
+		var a *attempt
+		if replies, a = s.redoOne(w); a.trouble != blocked {
 			if !hasError(replies) {
 				s.tx.setCommitted()
 			}
 			return replies
 		}
 	}
-	return []message{encode(conflictResponse(dataConflict))}
+	return []message{rewriteError(&exchange{}, replies[0])}
 }
 
 // redo rolls back the transaction's writes and executes them again, and then w, if not nil. It
