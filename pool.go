@@ -40,6 +40,7 @@ type Connector struct {
 	credentialsTimeout time.Duration
 	limiter            interface{ Wait(context.Context) error }
 	logger             *slog.Logger // nil: nothing is logged
+	warnings           *warnings
 	dialer             seal.Dialer
 	seal               seal.Seal
 	pool               *pgxpool.Config // never handed out, only copies of it
@@ -71,6 +72,7 @@ func NewConnector(ctx context.Context, cfg Config, opts ...Option) (*Connector, 
 		credentialsTimeout: cmp.Or(cfg.CredentialsTimeout, defaultCredentialsTimeout),
 		limiter:            cfg.ConnectLimiter,
 		logger:             cfg.Logger,
+		warnings:           new(warnings),
 	}
 	if c.limiter == nil {
 		c.limiter = newLimiter(defaultConnectRate, defaultConnectBurst)

@@ -60,6 +60,7 @@ type Proxy struct {
 	cfg      Config
 	listener *listener
 	quota    quota
+	monitor  monitor
 
 	ctx    context.Context // done when the proxy closes; cuts its connections
 	cancel context.CancelFunc
@@ -80,6 +81,7 @@ type Proxy struct {
 // group is what the endpoints of one cluster share.
 type group struct {
 	catalog atomic.Int64 // version of the schema
+	redoing sync.Mutex   // held while a transaction executes its writes again
 
 	linked sync.Mutex
 	all    []*Proxy
@@ -152,6 +154,7 @@ func (p *Proxy) Close() {
 	}
 	p.cancel()
 	p.conns.Wait()
+	p.monitor.close()
 	detach(p)
 }
 

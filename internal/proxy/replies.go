@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"encoding/binary"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -21,6 +22,8 @@ func (r *relay) rewrite(x *exchange, m message) message {
 	switch m.kind() {
 	case 'S':
 		return rewriteParameterStatus(m)
+	case 'K': // BackendKeyData
+		r.processID.Store(binary.BigEndian.Uint32(m.body()))
 	case 'C', 'I', 's': // CommandComplete, EmptyQueryResponse, PortalSuspended
 		return r.rewriteComplete(x, m)
 	case 'E':
