@@ -2,8 +2,10 @@ package dsql_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -15,7 +17,7 @@ import (
 	"github.com/go-dsql/dsql/dsqltest"
 )
 
-// The README's quick start.
+// quickStart is the README's quick start.
 func quickStart(ctx context.Context) error {
 	pool, err := dsql.NewPool(ctx, "<cluster ID>.dsql.us-east-1.on.aws", "")
 	if err != nil {
@@ -23,6 +25,9 @@ func quickStart(ctx context.Context) error {
 	}
 	defer pool.Close()
 
+	if err := pool.Ping(ctx); err != nil {
+		return fmt.Errorf("%w\n%s", err, dsql.Explain(err))
+	}
 	var now time.Time
 	err = pool.QueryRow(ctx, "SELECT now()").Scan(&now)
 	return err
@@ -32,16 +37,58 @@ func TestQuickStartSaysThatItsEndpointIsAPlaceholder(t *testing.T) {
 	require.ErrorContains(t, quickStart(t.Context()), "<cluster id>")
 }
 
-// The README's test.
+// TestCities is the README's test.
 func TestCities(t *testing.T) {
 	c := dsqltest.Start(t)
 	pool, err := dsql.NewPool(t.Context(), c.Endpoint(), c.Region(), c.Options()...)
 	require.NoError(t, err)
 	defer pool.Close()
-	// pool is a cluster of its own, with an empty schema
+	// pool is an empty cluster that no other test uses
 }
 
-// The README's table of behaviours has a row for each test of the comparison.
+func blocks(t *testing.T, page, language string) (found []string) {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	require.NoError(t, err)
+	for _, block := range regexp.MustCompile("(?s)```"+language+"\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
+		found = append(found, block[1])
+	}
+	require.NotEmpty(t, found)
+	return found
+}
+
+func statements(block string) []string {
+	return strings.Split(strings.TrimSuffix(strings.TrimSpace(block), ";"), ";\n")
+}
+
+// The documented statements give a service what it needs: its own tables, and what admin creates.
+func TestDocumentedRolesWork(t *testing.T) {
+	setup, grants := blocks(t, "README.md", "sql")[0], blocks(t, "docs/credentials.md", "sql")
+	require.Equal(t, setup, grants[0])
+	require.Equal(t, blocks(t, "README.md", "json"), blocks(t, "docs/credentials.md", "json"))
+
+	c := dsqltest.Start(t)
+	exec := func(opts []dsql.Option, statements ...string) {
+		pool, err := dsql.NewPool(t.Context(), c.Endpoint(), c.Region(), append(c.Options(), opts...)...)
+		require.NoError(t, err)
+		defer pool.Close()
+		for _, sql := range statements {
+			sql = strings.ReplaceAll(sql, "arn:aws:iam::111122223333:role/service", c.Principal())
+			_, err := pool.Exec(t.Context(), sql)
+			require.NoError(t, err, sql)
+		}
+	}
+	service := []dsql.Option{dsql.WithUser("app"), dsql.WithRuntimeParam("search_path", "app")}
+	exec(nil, statements(setup)...)
+	exec(service, "CREATE TABLE orders (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), item text NOT NULL)",
+		"INSERT INTO orders (item) VALUES ('tea')", "UPDATE orders SET item = 'cake'", "DELETE FROM orders")
+
+	exec(nil, "CREATE TABLE app.invoice (id int PRIMARY KEY)", "CREATE TABLE public.city (name text PRIMARY KEY)", "GRANT SELECT ON public.city TO app")
+	exec(nil, statements(grants[1])...)
+	exec(service, "INSERT INTO invoice VALUES (1)", "DELETE FROM invoice", "SELECT FROM public.city")
+}
+
+// The README's comparison has a row for each test.
 func TestComparisonIsTested(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)
@@ -56,12 +103,8 @@ func TestComparisonIsTested(t *testing.T) {
 
 // Every command in the README is a target of the Makefile or fetches the module.
 func TestCommandsOfTheREADMEExist(t *testing.T) {
-	readme, err := os.ReadFile("README.md")
-	require.NoError(t, err)
-	blocks := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(string(readme), -1)
-	require.NotEmpty(t, blocks)
-	for _, block := range blocks {
-		for command := range strings.Lines(block[1]) {
+	for _, block := range blocks(t, "README.md", "sh") {
+		for command := range strings.Lines(block) {
 			command = strings.TrimSpace(command)
 			if target, ok := strings.CutPrefix(command, "make "); ok {
 				out, err := exec.Command("make", "-n", target).CombinedOutput()
@@ -78,4 +121,34 @@ func TestChangelogIsAtTheModulesVersion(t *testing.T) {
 	require.NoError(t, err)
 	newest := regexp.MustCompile(`(?m)^## (\S+)`).FindSubmatch(changelog)
 	require.Equal(t, dsql.ApplicationName, "dsql-go/"+string(newest[1]))
+}
+
+// A user without root learns what to run.
+func TestSetupWithoutRootSaysWhatToDo(t *testing.T) {
+	bin := t.TempDir()
+	for name, script := range map[string]string{"go": "exit 1", "id": "echo 1000", "apt-get": "exit 1"} {
+		require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755))
+	}
+	dirname, err := exec.LookPath("dirname")
+	require.NoError(t, err)
+	require.NoError(t, os.Symlink(dirname, filepath.Join(bin, "dirname")))
+	setup := exec.Command("/bin/sh", "scripts/setup")
+	setup.Env = []string{"PATH=" + bin}
+	out, err := setup.CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(out), "su -c 'apt-get update -q && ")
+	require.Contains(t, string(out), "DSQLTEST_POSTGRES")
+}
+
+// make demo needs the Go version that the README names, not that of the other examples.
+func TestDemoNeedsNoMoreThanTheModule(t *testing.T) {
+	goVersion := func(file string) string {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		return regexp.MustCompile(`(?m)^go (\S+)$`).FindStringSubmatch(string(text))[1]
+	}
+	require.Equal(t, goVersion("go.mod"), goVersion("examples/quickstart/go.mod"))
+	out, err := exec.Command("make", "-n", "demo").CombinedOutput()
+	require.NoError(t, err)
+	require.Contains(t, string(out), "cd examples/quickstart &&")
 }

@@ -2,26 +2,23 @@
 //
 //	pool, err := dsql.NewPool(ctx, "<cluster ID>.dsql.us-east-1.on.aws", "", dsql.WithUser("app"))
 //
-// The pool is a plain [*pgxpool.Pool]. Every new connection carries a fresh IAM
-// token as its password, signed locally with the AWS credentials of the default
-// chain or of an option. TLS cannot be turned off: the certificate is verified
-// against the endpoint's name, and TLS begins at once, without PostgreSQL's
-// negotiation round trip. The port is 5432, the database is postgres, and the
-// role is admin unless [WithUser] names another. Nothing from PG* environment
-// variables, service files or ~/.pgpass changes a connection; of those, only a
-// PGSERVICE that cannot be read is an error.
+// The pool is a plain [*pgxpool.Pool]. Every new connection carries a fresh IAM token as its
+// password, signed locally with the AWS credentials of the default chain or of an option. TLS cannot
+// be turned off: the certificate is verified against the endpoint's name, and TLS is direct, without
+// PostgreSQL's negotiation round trip. The port is 5432, the database is postgres, and the role is
+// admin unless [WithUser] names another. Nothing from PG* environment variables, service files or
+// ~/.pgpass changes a connection; of those, only a PGSERVICE that cannot be read is an error.
 //
 // # Roles
 //
-// admin is for setting up. A service should have a role of its own, made by
-// admin with
+// admin is for setup. A service should use a custom database role, created by admin with
 //
 //	CREATE ROLE app WITH LOGIN
 //	AWS IAM GRANT app TO 'arn:aws:iam::<account>:role/<name>'
 //
-// and an IAM policy that allows dsql:DbConnect on the cluster (admin needs
-// dsql:DbConnectAdmin). Such roles cannot use the schema public: make a schema,
-// grant it, and set search_path with [WithRuntimeParam].
+// and an IAM policy that allows dsql:DbConnect on the cluster (admin needs dsql:DbConnectAdmin).
+// Such roles cannot use the schema public: create a schema, grant it, and set search_path with
+// [WithRuntimeParam].
 package dsql
 
 import (
@@ -34,33 +31,32 @@ import (
 // version is this module's, as application_name shows it.
 const version = "0.1.0"
 
-// NewPool returns a pool for the cluster at endpoint. region may be empty when
-// the endpoint tells it.
+// NewPool returns a pool for the cluster at endpoint. region may be empty when it can be inferred
+// from the endpoint.
 //
-// NewPool checks everything that can be checked without the cluster, credentials
-// once included (see [NewConnector]), and does not connect: the first Acquire,
-// query or Ping does, and reports what stands in the way: [Explain] says what to
-// do about it, in short in the Hint of the *pgconn.PgError too. One pool serves a
-// whole program; close it at the end.
+// NewPool checks everything that can be checked without the cluster, including that there are
+// credentials (see [NewConnector]), and does not connect: the first Acquire, query or Ping does, and
+// reports what is wrong. [Explain] says what to do about it, as the Hint of the *pgconn.PgError does
+// in short. One pool serves a whole program; close it at the end.
 //
-// Unless [WithPoolConfig] sets others: connections live 50 minutes and up to 5
-// more at random, which stays under DSQL's 60-minute limit; idle ones are closed
-// after 10 minutes; none are opened ahead of need; a connect may take 10 seconds
-// for each address, and an idle connection 5 to show that it lives. A lifetime of 60 minutes or more, jitter included, is
-// refused.
+// Unless [WithPoolConfig] sets others: connections live 50 minutes plus up to 5 at random, which
+// stays under DSQL's 60-minute limit; idle ones are closed after 10 minutes; none are opened
+// eagerly; a connect may take 10 seconds, from the look-up of the name to the last answer, and an
+// idle connection 5 seconds to show that it is alive. A lifetime of 60 minutes or more, jitter
+// included, is refused.
 func NewPool(ctx context.Context, endpoint, region string, opts ...Option) (*pgxpool.Pool, error) {
-	c, err := connector(ctx, endpoint, region, opts)
+	c, err := NewConnector(ctx, Config{Endpoint: endpoint, Region: region}, opts...)
 	if err != nil {
 		return nil, explained(err)
 	}
-	return pgxpool.NewWithConfig(ctx, c.PoolConfig())
+	return c.NewPool(ctx)
 }
 
-// Connect opens one connection to the cluster at endpoint. region may be empty
-// when the endpoint tells it. DSQL closes it after 60 minutes. Errors carry what
-// [Explain] says of them.
+// Connect opens one connection to the cluster at endpoint. region may be empty when it can be
+// inferred from the endpoint. DSQL closes the connection after 60 minutes. Errors include what
+// [Explain] says about them.
 func Connect(ctx context.Context, endpoint, region string, opts ...Option) (*pgx.Conn, error) {
-	c, err := connector(ctx, endpoint, region, opts)
+	c, err := NewConnector(ctx, Config{Endpoint: endpoint, Region: region}, opts...)
 	if err != nil {
 		return nil, explained(err)
 	}
@@ -73,12 +69,4 @@ func Connect(ctx context.Context, endpoint, region string, opts ...Option) (*pgx
 		return nil, explained(err)
 	}
 	return conn, nil
-}
-
-func connector(ctx context.Context, endpoint, region string, opts []Option) (*Connector, error) {
-	cfg, err := newConfig(endpoint, region, opts)
-	if err != nil {
-		return nil, err
-	}
-	return NewConnector(ctx, cfg)
 }

@@ -1,6 +1,7 @@
 package dsql
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -12,17 +13,20 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/time/rate"
 
+	"github.com/go-dsql/dsql/internal/credcache"
 	"github.com/go-dsql/dsql/internal/endpoint"
 	"github.com/go-dsql/dsql/internal/params"
+	"github.com/go-dsql/dsql/internal/seal"
 )
 
-// Option edits a Config. Options are applied in order.
+// Option edits a Config. Options are applied in order; the last of a kind wins.
 type Option func(*Config) error
 
-// WithUser connects as role instead of admin. Its tokens are signed for the IAM
-// action dsql:DbConnect. The role must exist with LOGIN and be granted to the
-// IAM principal (AWS IAM GRANT role TO 'arn').
+// WithUser connects as role instead of admin. Its tokens are signed for the IAM action
+// dsql:DbConnect. The role must exist with LOGIN and be granted to the IAM principal (AWS IAM GRANT
+// role TO 'arn').
 func WithUser(role string) Option {
 	return func(c *Config) error {
 		if role == "" {
@@ -33,29 +37,37 @@ func WithUser(role string) Option {
 	}
 }
 
-// WithCredentials signs tokens with p's credentials. p is asked once per life
-// of its credentials, not once per connection.
+// WithCredentials signs tokens with p's credentials. p is called once per credential lifetime, not
+// once per connection; a call that takes over 30 seconds is abandoned, and the next connection calls
+// p again.
+//
+// Pass a provider itself and not an aws.CredentialsCache around it, where you can: that cache waits
+// for a call that hangs for as long as it hangs, and no later call gets past it.
 func WithCredentials(p aws.CredentialsProvider) Option {
 	return func(c *Config) error {
-		if p == nil {
-			return errors.New("dsql: WithCredentials was given nil: give a provider, or leave the option out for the SDK's default chain")
+		if seal.IsNil(p) {
+			return errors.New("dsql: WithCredentials was given nil: use a provider, or leave the option out for the SDK's default chain")
 		}
-		c.Credentials = p
+		c.Credentials = credcache.Conceal(p)
 		return nil
 	}
 }
 
-// WithAWSConfig takes credentials, and the region where the endpoint does not
-// tell it, from a loaded AWS configuration.
+// WithAWSConfig takes the credentials, and the region where it cannot be inferred from the endpoint,
+// from a loaded AWS configuration. The rest of cfg is not read. What [WithCredentials] says of an
+// aws.CredentialsCache holds for the credentials of every loaded configuration.
 func WithAWSConfig(cfg aws.Config) Option {
 	return func(c *Config) error {
-		c.AWSConfig = &cfg
+		c.AWSConfig = &aws.Config{Region: cfg.Region}
+		if !seal.IsNil(cfg.Credentials) {
+			c.AWSConfig.Credentials = credcache.Conceal(cfg.Credentials)
+		}
 		return nil
 	}
 }
 
-// WithProfile takes credentials, and the region where the endpoint does not
-// tell it, from a profile of the shared AWS files.
+// WithProfile takes the credentials, and the region where it cannot be inferred from the endpoint,
+// from a profile of the shared AWS files.
 func WithProfile(name string) Option {
 	return func(c *Config) error {
 		if name == "" {
@@ -66,8 +78,8 @@ func WithProfile(name string) Option {
 	}
 }
 
-// WithTokenLifetime sets how long a token is good for opening a connection: 1
-// second to 7 days, in whole seconds.
+// WithTokenLifetime sets how long a token can open a connection: 1 second to 7 days, in whole
+// seconds. The default is 15 minutes.
 func WithTokenLifetime(d time.Duration) Option {
 	return func(c *Config) error {
 		if err := checkTokenLifetime(d); err != nil {
@@ -78,53 +90,53 @@ func WithTokenLifetime(d time.Duration) Option {
 	}
 }
 
-// WithRootCAs trusts the server's certificate if pool vouches for it, in place
-// of the system's authorities. The name is verified as ever.
+// WithRootCAs verifies the server's certificate against pool in place of the system's authorities.
+// pool is copied when the connector is made. The name is verified as usual.
 func WithRootCAs(pool *x509.CertPool) Option {
 	return func(c *Config) error {
 		if pool == nil {
-			return errors.New("dsql: WithRootCAs was given nil: give a pool, or leave the option out for the system's")
+			return errors.New("dsql: WithRootCAs was given nil: use a pool, or leave the option out for the system's")
 		}
 		c.RootCAs = pool
 		return nil
 	}
 }
 
-// WithDialFunc opens TCP connections with f: through a proxy, a tunnel or a
-// test's listener. f is given "tcp" and "HOST:5432", where HOST is the endpoint
-// and nothing has been looked up. The name that is signed, sent as SNI and
-// verified stays the endpoint. Cancel requests are dialled the same way. For a
-// fixed address there is [WithDialAddress].
+// WithDialFunc opens TCP connections with f: through a proxy, a tunnel or a test's listener. f
+// receives "tcp" and "HOST:5432", where HOST is the endpoint and nothing has been looked up. The
+// name that is signed, sent as SNI and verified stays the endpoint, whatever connection f returns.
+// Cancel requests are dialed the same way. It replaces an earlier [WithDialAddress], which is the
+// option for a fixed address.
 func WithDialFunc(f pgconn.DialFunc) Option {
 	return func(c *Config) error {
 		if f == nil {
-			return errors.New("dsql: WithDialFunc was given nil: give a function, or leave the option out for the default dialer")
+			return errors.New("dsql: WithDialFunc was given nil: use a function, or leave the option out for the default dialer")
 		}
-		c.DialFunc = f
+		c.DialFunc, c.DialAddress = f, ""
 		return nil
 	}
 }
 
-// WithDialAddress sends TCP to address in place of the endpoint's own addresses:
-// a VPC endpoint's name, the near end of a tunnel, a bastion. address is a host
-// or an IP address, with or without a port (5432). The name that is signed, sent
-// as SNI and verified stays the endpoint. Not together with [WithDialFunc].
+// WithDialAddress routes TCP connections to address in place of the endpoint's own addresses: a VPC
+// endpoint's name, the near end of a tunnel, a bastion. address is a host or an IP address, with or
+// without a port (5432). The name that is signed, sent as SNI and verified stays the endpoint. It
+// replaces an earlier [WithDialFunc].
 //
-// For a VPC endpoint's name (*.vpce.amazonaws.com) the cluster is named in the
-// startup options too, amzn-cluster-id=<cluster ID>. See docs/privatelink.md.
+// For a VPC endpoint's name (*.vpce.amazonaws.com) the cluster is named in the startup options too,
+// amzn-cluster-id=<cluster ID>. See docs/privatelink.md.
 func WithDialAddress(address string) Option {
 	return func(c *Config) error {
 		if _, err := endpoint.ParseDialAddress(address); err != nil {
 			return err
 		}
-		c.DialAddress = address
+		c.DialAddress, c.DialFunc = address, nil
 		return nil
 	}
 }
 
-// WithCredentialsTimeout sets how long one connection waits for credentials: 1
-// millisecond to 30 seconds, default 10 seconds. Only a renewal waits, the rest
-// are answered from the cache. Construction is given 30 seconds whatever is set.
+// WithCredentialsTimeout sets how long one connection waits for credentials: 1 millisecond to 30
+// seconds, default 10 seconds. Only a renewal waits; other connections use cached credentials.
+// Construction always waits up to 30 seconds.
 func WithCredentialsTimeout(d time.Duration) Option {
 	return func(c *Config) error {
 		if err := checkCredentialsTimeout(d); err != nil {
@@ -135,49 +147,71 @@ func WithCredentialsTimeout(d time.Duration) Option {
 	}
 }
 
-// WithLogger logs to l: at Debug the cluster with where its region came from, and
-// each token (credentials' source and expiry) and connect (duration, outcome);
-// at Warn a connect that the server refused or that had no credentials. Never a
-// secret. By default nothing is logged.
-//
-// Each connection's Tracer is then one of this package that passes everything on
-// to the caller's.
+// WithLogger logs to l: at Debug the cluster with where its region came from, and each token
+// (credentials' source and expiry) and connect (duration, outcome); at Warn a connect that failed or
+// had no credentials. Of several failed connects in a second one is logged at Warn, with the number
+// suppressed since the last, and the others at Debug. Never a secret. By default nothing is logged.
 func WithLogger(l *slog.Logger) Option {
 	return func(c *Config) error {
 		if l == nil {
-			return errors.New("dsql: WithLogger was given nil: give a logger, or leave the option out for silence")
+			return errors.New("dsql: WithLogger was given nil: use a logger, or leave the option out to log nothing")
 		}
 		c.Logger = l
 		return nil
 	}
 }
 
-// WithConnectRate keeps each [Connector], and so each pool, within a quota of
-// perSecond new connections a second after burst at once; further ones wait for
-// their turn. The default is DSQL's own quota for the whole cluster, 100 and
-// 1000: give a part of it where several processes share a cluster. A tenth of
-// burst, at least one, is kept back, and no more than that are on their way at a
-// time, so that the quota is kept however late they arrive. One of
-// [Connector.ConnConfig] has its turn when the configuration is made, and is not
-// counted among those on their way.
-// perSecond 0 turns it off, whatever burst is.
+// DSQL's quota of new connections for a whole cluster:
+// https://docs.aws.amazon.com/aurora-dsql/latest/userguide/CHAP_quotas.html
+const (
+	defaultConnectRate  = 100
+	defaultConnectBurst = 1000
+)
+
+// WithConnectRate limits each [Connector], and so each pool, to perSecond new connections a second
+// after burst at once; further ones wait for their turn, up to a minute. The default is DSQL's own
+// quota for the whole cluster, 100 and 1000: use a part of it where several processes share a
+// cluster, or [WithConnectLimiter]. perSecond 0 turns the limit off, whatever burst is.
+//
+// A turn is taken when there are credentials, before the endpoint is looked up; cancel requests take
+// none. The cluster counts a connection when it arrives, a little later. A tenth of burst, at least
+// one, is therefore kept back: the quota holds as long as connecting takes less than the time in
+// which that tenth is refilled.
 func WithConnectRate(perSecond float64, burst int) Option {
 	return func(c *Config) error {
 		if perSecond == 0 {
-			c.ConnectRate, c.ConnectBurst = -1, 0
+			c.ConnectLimiter = rate.NewLimiter(rate.Inf, 0)
 			return nil
 		}
 		if !(perSecond > 0) || math.IsInf(perSecond, 0) || burst < 1 {
-			return fmt.Errorf("dsql: a connect rate of %v a second with a burst of %d: give a rate over 0 and a burst of 1 or more, or 0 to turn it off", perSecond, burst)
+			return fmt.Errorf("dsql: a connect rate of %v a second with a burst of %d: the rate must be over 0 and the burst 1 or more; a rate of 0 turns the limit off", perSecond, burst)
 		}
-		c.ConnectRate, c.ConnectBurst = perSecond, burst
+		c.ConnectLimiter = newLimiter(perSecond, burst)
 		return nil
 	}
 }
 
-// WithRuntimeParam sets a session parameter at startup, such as search_path or
-// application_name. Given twice for one name, the later value counts. Parameters
-// that DSQL refuses, with which no connection would open, are refused by name.
+func newLimiter(perSecond float64, burst int) *rate.Limiter {
+	return rate.NewLimiter(rate.Limit(perSecond), max(1, burst-max(1, burst/10)))
+}
+
+// WithConnectLimiter delays each new connection until l.Wait returns, in place of the rate: one
+// limiter for several pools, or one that processes share. A *rate.Limiter of golang.org/x/time/rate
+// is one. Wait must end with its context, which lasts at most a minute; its error fails the
+// connection.
+func WithConnectLimiter(l interface{ Wait(context.Context) error }) Option {
+	return func(c *Config) error {
+		if seal.IsNil(l) {
+			return errors.New("dsql: WithConnectLimiter was given nil: use a limiter, or WithConnectRate(0, 0) for no limit")
+		}
+		c.ConnectLimiter = l
+		return nil
+	}
+}
+
+// WithRuntimeParam sets a session parameter at startup, such as search_path or application_name. The
+// last value for a name wins. Parameters that DSQL refuses, with which no connection would open, are
+// refused by name.
 func WithRuntimeParam(name, value string) Option {
 	return func(c *Config) error {
 		if err := params.CheckOne(name, value); err != nil {
@@ -193,20 +227,23 @@ func WithRuntimeParam(name, value string) Option {
 	}
 }
 
-// WithPoolConfig lets f tune the configuration before it is sealed: sizes,
-// times, hooks, tracers, query modes, trust roots, where TCP goes. Several run
-// in order; an error ends construction.
+// WithPoolConfig has f tune the configuration before it is sealed: sizes, times, hooks, tracers,
+// query modes, root CAs, where TCP connections are routed. Several run in order; an error ends
+// construction.
 //
-// A BeforeConnect that f sets runs for each connection, before its token is
-// made. Neither f nor that hook may change the host, the port, the database,
-// the user, the password, the fallbacks, or how the server's certificate is
-// verified: construction, or the connection, then fails with an error that
-// names the field. [Connect] uses what belongs to one connection (ConnConfig and
-// BeforeConnect) and leaves the rest to pools.
+// A BeforeConnect that f sets runs for each connection, before its token is made. Neither f nor that
+// hook nor a tracer may change the host, the port, the database, the user, the password, the
+// fallbacks, or how the server's certificate is verified: construction, or the connection, then
+// fails with an error that names the field. Hooks that carry the connection's bytes (DialFunc,
+// AfterNetConnect, BuildFrontend) are trusted with them: AfterNetConnect and BuildFrontend see the
+// token. A LookupFunc's addresses are dialed in order, each in its share of the connect timeout.
+//
+// [Connect] uses what belongs to one connection (ConnConfig and BeforeConnect) and leaves the rest
+// to pools.
 func WithPoolConfig(f func(*pgxpool.Config) error) Option {
 	return func(c *Config) error {
 		if f == nil {
-			return errors.New("dsql: WithPoolConfig was given nil: give a function, or leave the option out")
+			return errors.New("dsql: WithPoolConfig was given nil: use a function, or leave the option out")
 		}
 		before := c.PoolConfig
 		c.PoolConfig = func(p *pgxpool.Config) error {

@@ -9,80 +9,73 @@ import (
 	"log/slog"
 	"maps"
 	"net"
-	"os"
 	"runtime"
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/go-dsql/dsql/internal/connrate"
+	"github.com/go-dsql/dsql/internal/connstring"
+	"github.com/go-dsql/dsql/internal/credcache"
 	"github.com/go-dsql/dsql/internal/endpoint"
 	"github.com/go-dsql/dsql/internal/explain"
 	"github.com/go-dsql/dsql/internal/params"
+	"github.com/go-dsql/dsql/internal/seal"
 )
 
-const (
-	port     = endpoint.Port
-	database = "postgres"
-	alpn     = "postgresql" // what PostgreSQL's direct TLS negotiates
+// defaults are the settings of TLS, pgx and pgxpool, as in a connection string.
+const defaults = "sslmode=verify-full sslnegotiation=direct sslcertmode=allow channel_binding=prefer connect_timeout=10" +
+	" pool_max_conns=%d" +
+	" pool_max_conn_lifetime=50m pool_max_conn_lifetime_jitter=5m pool_max_conn_idle_time=10m pool_ping_timeout=5s"
 
-	// sessionLimit is when DSQL closes a connection, whatever it is doing:
-	// https://docs.aws.amazon.com/aurora-dsql/latest/userguide/CHAP_quotas.html
-	sessionLimit = 60 * time.Minute
-)
-
-// everyKey names every key that pgx would else take from PG* variables, service
-// files or the home directory, and holds the defaults. What differs between
-// clusters is set on what comes out.
-const everyKey = "host=dsql port=5432 dbname=postgres user=dsql password='' passfile=''" +
-	" sslmode=verify-full sslnegotiation=direct sslrootcert='' sslcert='' sslkey='' sslpassword='' sslcertmode=allow sslsni=1" +
-	" connect_timeout=10 target_session_attrs=any min_protocol_version=3.0 max_protocol_version=3.0" +
-	" channel_binding=prefer require_auth='' krbsrvname='' krbspn=''" +
-	" default_query_exec_mode=cache_statement statement_cache_capacity=512 description_cache_capacity=512" +
-	" pool_max_conns=%d pool_min_conns=0 pool_min_idle_conns=0" +
-	" pool_max_conn_lifetime=50m pool_max_conn_lifetime_jitter=5m pool_max_conn_idle_time=10m" +
-	" pool_health_check_period=1m pool_ping_timeout=5s"
-
-// Connector is a Config that has been checked and resolved, from which every
-// kind of client is made. It is safe for concurrent use and is never closed.
+// Connector is a validated and resolved Config, from which every kind of client is made. It is safe
+// for concurrent use and need not be closed.
 type Connector struct {
 	endpoint           endpoint.Endpoint
 	user               string
 	tokenLifetime      time.Duration
-	credentials        *aws.CredentialsCache
+	credentials        *credcache.Cache
 	credentialsTimeout time.Duration
-	connects           *connrate.Guard // nil: no limit
-	logger             *slog.Logger    // nil: silence
-	seal               seal
+	limiter            interface{ Wait(context.Context) error }
+	logger             *slog.Logger // nil: nothing is logged
+	warnings           *warnings
+	dialer             seal.Dialer
+	seal               seal.Seal
 	pool               *pgxpool.Config // never handed out, only copies of it
 	// userBeforeConnect is the caller's own, run by ours.
 	userBeforeConnect func(context.Context, *pgx.ConnConfig) error
 }
 
-// NewConnector checks cfg and resolves what it leaves open: the region, the AWS
-// configuration, and the credentials, which are asked for once to see that there
-// are any. It does not connect to the cluster. Loading and asking are given 30
-// seconds, or less if ctx ends sooner.
-func NewConnector(ctx context.Context, cfg Config) (*Connector, error) {
+// NewConnector applies opts to a copy of cfg, validates it and resolves what it leaves open: the
+// region, the AWS configuration, and the credentials, which are requested once to see that there are
+// any. It does not connect to the cluster. Loading and requesting take at most 30 seconds, or less
+// if ctx ends sooner.
+func NewConnector(ctx context.Context, cfg Config, opts ...Option) (*Connector, error) {
+	cfg, err := cfg.apply(opts)
+	if err != nil {
+		return nil, err
+	}
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, constructTimeout)
 	defer cancel()
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("dsql: NewConnector: %w", err)
+	}
 
 	c := &Connector{
 		user:               cmp.Or(cfg.User, adminRole),
 		tokenLifetime:      cmp.Or(cfg.TokenLifetime, defaultTokenLifetime),
 		credentialsTimeout: cmp.Or(cfg.CredentialsTimeout, defaultCredentialsTimeout),
+		limiter:            cfg.ConnectLimiter,
 		logger:             cfg.Logger,
+		warnings:           new(warnings),
 	}
-	var err error
-	if c.connects, err = connrate.New(cfg.ConnectRate, cfg.ConnectBurst); err != nil {
-		return nil, err
+	if c.limiter == nil {
+		c.limiter = newLimiter(defaultConnectRate, defaultConnectBurst)
 	}
 	if err := c.resolve(ctx, cfg); err != nil {
 		return nil, err
@@ -90,14 +83,14 @@ func NewConnector(ctx context.Context, cfg Config) (*Connector, error) {
 	if err := c.buildPoolConfig(cfg); err != nil {
 		return nil, err
 	}
-	if _, err := c.token(ctx, constructTimeout); err != nil {
+	if _, err := c.makeToken(ctx, constructTimeout); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// resolve finds the endpoint, the region and the credentials' provider. The AWS
-// configuration is loaded only where something is needed from it.
+// resolve finds the endpoint, the region and the credentials' provider. The AWS configuration is
+// loaded only where something is needed from it.
 func (c *Connector) resolve(ctx context.Context, cfg Config) error {
 	given, err := endpoint.Parse(cfg.Endpoint)
 	if err != nil {
@@ -120,6 +113,9 @@ func (c *Connector) resolve(ctx context.Context, cfg Config) error {
 		awsConfig = &loaded
 	}
 	if needRegion {
+		if awsConfig.Region == "" && cfg.AWSConfig != nil {
+			return fmt.Errorf("dsql: the cluster ID %q needs a region: set one, or use the endpoint %s.dsql.<region>.on.aws; the aws.Config has none", given.ClusterID, given.ClusterID)
+		}
 		if c.endpoint, err = given.In(awsConfig.Region); err != nil {
 			return err
 		}
@@ -127,10 +123,10 @@ func (c *Connector) resolve(ctx context.Context, cfg Config) error {
 	if provider == nil {
 		provider = awsConfig.Credentials
 	}
-	if provider == nil {
-		return explain.Advise(explain.NoCredentials, errors.New("dsql: no AWS credentials: the aws.Config that was given has no credentials provider"))
+	if seal.IsNil(provider) {
+		return explain.Advise(explain.NoCredentials, errors.New("dsql: no AWS credentials: the aws.Config has no credentials provider"))
 	}
-	c.credentials = newCredentialsCache(provider)
+	c.credentials = &credcache.Cache{Provider: credcache.Conceal(provider)}
 	from := "option"
 	switch {
 	case given.Region != "":
@@ -138,115 +134,134 @@ func (c *Connector) resolve(ctx context.Context, cfg Config) error {
 	case needRegion:
 		from = "AWS configuration"
 	}
+	c.dialer.Host = c.endpoint.Host
 	c.log(ctx, slog.LevelDebug, "dsql: cluster", slog.String("region", c.endpoint.Region), slog.String("region_from", from))
 	return nil
 }
 
-// PoolConfig returns a configuration for pgxpool.NewWithConfig, with the seal
-// and a BeforeConnect that makes each connection's token. Each call returns a
-// copy, which is the caller's to change. Whoever puts a BeforeConnect of their
-// own in must call the one that is there last; without it there is no token and
-// every connection fails. Better: [WithPoolConfig].
-func (c *Connector) PoolConfig() *pgxpool.Config {
-	return c.pool.Copy()
+// NewPool returns a pool, as the function [NewPool] does.
+func (c *Connector) NewPool(ctx context.Context) (*pgxpool.Pool, error) {
+	pool, err := pgxpool.NewWithConfig(ctx, c.PoolConfig())
+	if err != nil {
+		return nil, fmt.Errorf("dsql: %w", err)
+	}
+	return pool, nil
 }
 
-// ConnConfig returns a configuration for pgx.ConnectConfig with a fresh token in
-// Password: use it for one connection, now. It fails where [Connector.Token]
-// does. Each call returns a copy.
+// PoolConfig returns a configuration for pgxpool.NewWithConfig, with the seal and a BeforeConnect
+// that makes each connection's token. Each call returns a copy, which the caller may change. A
+// BeforeConnect of the caller's must call the one that is there last; without it there is no token
+// and every connection fails. Prefer [WithPoolConfig].
+func (c *Connector) PoolConfig() *pgxpool.Config {
+	p := c.pool.Copy()
+	p.ConnConfig.TLSConfig.RootCAs = seal.Clone(c.seal.RootCAs)
+	return p
+}
+
+// ConnConfig returns a configuration for pgx.ConnectConfig with a fresh token in Password: use it for
+// one connection, now. It waits for [WithConnectRate] and fails where [Connector.Token] does. Each
+// call returns a copy. Its Tracer checks the connection and must not be replaced: set yours with
+// [WithPoolConfig].
 func (c *Connector) ConnConfig(ctx context.Context) (*pgx.ConnConfig, error) {
-	cc := c.pool.ConnConfig.Copy()
-	if err := c.prepare(ctx, cc); err != nil {
+	cc := c.PoolConfig().ConnConfig
+	g, err := c.prepare(ctx, cc)
+	if err != nil {
 		return nil, err
 	}
+	cc.Password = g.token()
 	return cc, nil
 }
 
-// String shows the cluster and the role, and no secret.
+// beforeConnect is the BeforeConnect of pools.
+func (c *Connector) beforeConnect(ctx context.Context, cc *pgx.ConnConfig) error {
+	_, err := c.prepare(ctx, cc)
+	return err
+}
+
+// String returns the cluster and the role, and no secret.
 func (c *Connector) String() string {
 	return fmt.Sprintf("dsql.Connector{%s at %s}", c.user, c.endpoint.Host)
 }
 
-// GoString is String, so that %#v shows no secret either.
+// GoString returns what String does, for %#v.
 func (c *Connector) GoString() string { return c.String() }
 
-// buildPoolConfig makes the configuration that all clients of c share: the
-// defaults, what the caller makes of them, and the seal over both.
+// buildPoolConfig builds the configuration that all clients of c share: the defaults, the caller's
+// changes, and the seal over both.
 func (c *Connector) buildPoolConfig(cfg Config) error {
-	keys := fmt.Sprintf(everyKey, max(4, runtime.NumCPU())) // pgx's own default size
-	for name, value := range cfg.Settings {                 // a later key counts
-		keys += " " + name + "=" + value
+	settings := fmt.Sprintf(defaults, max(4, runtime.NumCPU())) // pgx's own default size
+	for name, value := range cfg.Settings {                     // the last value wins
+		settings += " " + name + "=" + value
 	}
-	p, err := pgxpool.ParseConfig(keys)
+	p, err := connstring.Parse(c.endpoint.Host, c.user, settings)
 	if err != nil {
-		if service := os.Getenv("PGSERVICE"); service != "" {
-			return fmt.Errorf("dsql: the environment variable PGSERVICE is %q, which pgx cannot read: unset PGSERVICE: %w", service, err)
-		}
 		return fmt.Errorf("dsql: %w", err)
 	}
 	cc := p.ConnConfig
-	cc.Host, cc.User = c.endpoint.Host, c.user
 	cc.TLSConfig = &tls.Config{
 		ServerName:         c.endpoint.Host,
-		RootCAs:            cfg.RootCAs,
+		RootCAs:            seal.Clone(cfg.RootCAs),
 		MinVersion:         tls.VersionTLS12,
-		NextProtos:         []string{alpn},
+		NextProtos:         []string{seal.ALPN},
 		ClientSessionCache: tls.NewLRUClientSessionCache(0),
 	}
 	cc.RuntimeParams = map[string]string{"application_name": "dsql-go/" + version}
 	maps.Copy(cc.RuntimeParams, cfg.RuntimeParams)
-	address, err := setDial(cc, cfg)
-	if err != nil {
+	if err := c.setDial(cc, cfg); err != nil {
 		return err
 	}
 
 	if cfg.PoolConfig != nil {
 		if err := cfg.PoolConfig(p); err != nil {
-			return fmt.Errorf("dsql: the function given to WithPoolConfig: %w", err)
+			return fmt.Errorf("dsql: the function passed to WithPoolConfig: %w", err)
 		}
 	}
-	if err := checkLifetime(p); err != nil {
-		return err
+	if err := seal.CheckPool(p); err != nil {
+		return fmt.Errorf("dsql: %w", err)
 	}
-	c.seal = seal{host: c.endpoint.Host, user: c.user}
-	if p.ConnConfig.TLSConfig != nil {
-		c.seal.rootCAs = p.ConnConfig.TLSConfig.RootCAs
+	c.seal = seal.Seal{Host: c.endpoint.Host, User: c.user}
+	if t := p.ConnConfig.TLSConfig; t != nil {
+		c.seal.RootCAs = seal.Clone(t.RootCAs)
 	}
-	if err := c.seal.check(&p.ConnConfig.Config); err != nil {
-		return fmt.Errorf("dsql: WithPoolConfig: %w", err)
-	}
-	if err := params.Check(p.ConnConfig.RuntimeParams); err != nil {
+	if err := c.seal.Check("WithPoolConfig", &p.ConnConfig.Config); err != nil {
 		return err
 	}
 	c.pool = p.Copy()
+	c.pool.ConnConfig.TLSConfig.RootCAs = seal.Clone(c.seal.RootCAs)
 	c.userBeforeConnect = p.BeforeConnect
 	c.pool.BeforeConnect = c.beforeConnect
 	c.pool.ConnConfig.OnPgError = c.withHint(p.ConnConfig.OnPgError)
-	if endpoint.IsVPCEndpoint(address) {
+	if endpoint.IsVPCEndpoint(c.dialer.Routed) {
 		return c.nameCluster(c.pool.ConnConfig)
 	}
 	return nil
 }
 
-// setDial sets where TCP goes, and returns the fixed address if there is one.
-func setDial(cc *pgx.ConnConfig, cfg Config) (address string, err error) {
-	switch {
-	case cfg.DialFunc != nil:
-		dialByName(cc, cfg.DialFunc)
-	case cfg.DialAddress != "":
-		if address, err = endpoint.ParseDialAddress(cfg.DialAddress); err != nil {
-			return "", err
+// setDial sets where TCP connections are routed. The names are looked up while dialing, within the
+// connect timeout.
+func (c *Connector) setDial(cc *pgx.ConnConfig, cfg Config) (err error) {
+	cc.LookupFunc, cc.DialFunc = seal.AsIs, (&net.Dialer{}).DialContext
+	f := cfg.DialFunc
+	if cfg.DialAddress != "" {
+		if c.dialer.Routed, err = endpoint.ParseDialAddress(cfg.DialAddress); err != nil {
+			return err
 		}
-		dialByName(cc, dialAddress(address))
+		f = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, c.dialer.Routed)
+		}
 	}
-	return address, nil
+	if f != nil { // for cancel requests too, which pgx dials by the address of the connection
+		cc.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return f(ctx, "tcp", seal.HostPort(c.endpoint.Host))
+		}
+	}
+	return nil
 }
 
-// nameCluster adds the option by which a VPC endpoint finds the cluster, unless
-// the caller has.
+// nameCluster adds the option by which a VPC endpoint finds the cluster, unless the caller has.
 func (c *Connector) nameCluster(cc *pgx.ConnConfig) error {
 	if c.endpoint.ClusterID == "" {
-		return fmt.Errorf("dsql: the dial address is a VPC endpoint's, and the endpoint %q does not tell the cluster's ID: give <cluster ID>.dsql.<region>.on.aws", c.endpoint.Host)
+		return fmt.Errorf("dsql: the dial address is a VPC endpoint's, and the cluster's ID cannot be inferred from the endpoint %q: use <cluster ID>.dsql.<region>.on.aws", c.endpoint.Host)
 	}
 	if cc.RuntimeParams == nil {
 		cc.RuntimeParams = make(map[string]string)
@@ -257,86 +272,8 @@ func (c *Connector) nameCluster(cc *pgx.ConnConfig) error {
 	return nil
 }
 
-// dialByName has f called with the name, not with an address it was found to
-// have, and for cancel requests too, which pgx dials by the peer's address.
-func dialByName(cc *pgx.ConnConfig, f pgconn.DialFunc) {
-	cc.LookupFunc = func(_ context.Context, host string) ([]string, error) {
-		return []string{host}, nil
-	}
-	address := fmt.Sprintf("%s:%d", cc.Host, port)
-	cc.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return f(ctx, "tcp", address)
-	}
-}
-
-func checkLifetime(p *pgxpool.Config) error {
-	life, jitter := p.MaxConnLifetime, p.MaxConnLifetimeJitter
-	if life <= 0 {
-		return fmt.Errorf("dsql: MaxConnLifetime is %v: DSQL closes a connection after %v, so give a lifetime under that", life, sessionLimit)
-	}
-	if jitter < 0 {
-		return fmt.Errorf("dsql: MaxConnLifetimeJitter is %v: give 0 or more", jitter)
-	}
-	if life >= sessionLimit || jitter >= sessionLimit-life {
-		return fmt.Errorf("dsql: MaxConnLifetime %v and MaxConnLifetimeJitter %v, which pgx adds to it, reach the %v after which DSQL closes a connection: keep their sum under that", life, jitter, sessionLimit)
-	}
-	return nil
-}
-
-// beforeConnect makes a configuration ready to connect with, now.
-func (c *Connector) beforeConnect(ctx context.Context, cc *pgx.ConnConfig) error {
-	giveBack, err := c.connects.Place(ctx)
-	if err != nil {
-		return err
-	}
-	if err := c.prepare(ctx, cc); err != nil {
-		giveBack()
-		return err
-	}
-	connrate.ReleaseAfterConnect(cc, giveBack)
-	return nil
-}
-
-// prepare is the last to see a connection's configuration: it runs the caller's
-// own hook, checks the seal, and puts the token in.
-func (c *Connector) prepare(ctx context.Context, cc *pgx.ConnConfig) error {
-	if c.userBeforeConnect != nil {
-		if err := c.userBeforeConnect(ctx, cc); err != nil {
-			return err
-		}
-	}
-	if err := c.seal.check(&cc.Config); err != nil {
-		return fmt.Errorf("dsql: before connecting: %w", err)
-	}
-	if cc.Password != "" {
-		return errors.New("dsql: before connecting: ConnConfig.Password was set: tokens are made for you")
-	}
-	if err := params.Check(cc.RuntimeParams); err != nil {
-		return err
-	}
-	if err := c.connects.Wait(ctx); err != nil {
-		return err
-	}
-	token, err := c.Token(ctx)
-	if err != nil {
-		return err
-	}
-	cc.Password = token
-	c.withConnectLog(cc)
-	// A tracer still comes between here and the dial.
-	cc.AfterNetConnect = c.seal.guard(cc.AfterNetConnect)
-	return nil
-}
-
-// dialAddress dials address whatever is asked for.
-func dialAddress(address string) pgconn.DialFunc {
-	return func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, network, address)
-	}
-}
-
-// withHint gives a refusal that has no hint the first sentence of its explanation, for those who see
-// a pool's error without [Explain]. pgx replaces errors that do not end the connection after the
+// withHint adds the first sentence of the explanation to a refusal that has no hint, for those who
+// see a pool's error without [Explain]. pgx replaces errors that do not end the connection after the
 // handler, so only refusals and other fatal errors can have one.
 func (c *Connector) withHint(next pgconn.PgErrorHandler) pgconn.PgErrorHandler {
 	return func(conn *pgconn.PgConn, e *pgconn.PgError) bool {

@@ -1,6 +1,8 @@
 package dsql_test
 
 import (
+	"context"
+	"net"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -28,19 +30,19 @@ func TestDialAddressLeadsTCPElsewhereAndNothingElse(t *testing.T) {
 
 func TestDialAddressIsRefused(t *testing.T) {
 	for address, want := range map[string]string{
-		"":                       "is not a host and a port",
-		" ":                      "is not a host and a port",
-		":5432":                  "is not a host and a port",
-		"bastion:":               "is not a host and a port",
-		"bastion:0":              "is not a host and a port",
-		"bastion:65536":          "is not a host and a port",
-		"bastion:pg":             "is not a host and a port",
-		"bastion/x":              "is not a host and a port",
-		"a,b":                    "is not a host and a port",
-		"a b":                    "is not a host and a port",
-		"[::1":                   "is not a host and a port",
-		"::1:2:3:x":              "is not a host and a port",
-		"ssh://bastion:22":       "is not a host and a port",
+		"":                       "must be a host name or an IP address",
+		" ":                      "must be a host name or an IP address",
+		":5432":                  "must be a host name or an IP address",
+		"bastion:":               "must be a host name or an IP address",
+		"bastion:0":              "must be a host name or an IP address",
+		"bastion:65536":          "must be a host name or an IP address",
+		"bastion:pg":             "must be a host name or an IP address",
+		"bastion/x":              "must be a host name or an IP address",
+		"a,b":                    "must be a host name or an IP address",
+		"a b":                    "must be a host name or an IP address",
+		"[::1":                   "must be a host name or an IP address",
+		"::1:2:3:x":              "must be a host name or an IP address",
+		"ssh://bastion:22":       "must be a host name or an IP address",
 		"user:hunter2@bastion:1": "not shown",
 	} {
 		_, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(harness.Credentials), dsql.WithDialAddress(address))
@@ -51,9 +53,18 @@ func TestDialAddressIsRefused(t *testing.T) {
 			require.ErrorContains(t, err, want, address)
 		}
 	}
-	_, opts := harness.Start(t, fakepg.Hooks{})
-	_, err := dsql.NewPool(t.Context(), host, "", harness.With(opts, dsql.WithDialAddress("127.0.0.1"))...)
-	require.ErrorContains(t, err, "dsql: DialAddress and DialFunc both say where TCP goes")
+	_, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host, Credentials: harness.Credentials, DialAddress: "127.0.0.1", DialFunc: harness.DialTo("127.0.0.1:1")})
+	require.ErrorContains(t, err, "dsql: DialAddress and DialFunc are mutually exclusive")
+}
+
+func TestTheLastOfDialAddressAndDialFuncWins(t *testing.T) {
+	s, opts := harness.Start(t, fakepg.Hooks{})
+	nowhere := dsql.WithDialFunc(func(context.Context, string, string) (net.Conn, error) { return nil, errDialed })
+	for _, last := range []dsql.Option{dsql.WithDialAddress(s.Addr), dsql.WithDialFunc(harness.DialTo(s.Addr))} {
+		require.NoError(t, harness.Ping(t, harness.NewPool(t, harness.With(opts, nowhere, last)...)))
+		require.NoError(t, harness.Ping(t, harness.NewPool(t, harness.With(opts[:2], dsql.WithDialAddress("192.0.2.1"), last)...)))
+	}
+	require.Len(t, s.Conns(), 4)
 }
 
 func TestVPCEndpointIsToldTheCluster(t *testing.T) {
@@ -79,7 +90,7 @@ func TestVPCEndpointIsToldTheCluster(t *testing.T) {
 		require.Equal(t, "-c amzn-cluster-id="+harness.ClusterID, params["options"])
 	})
 	_, err := dsql.NewPool(t.Context(), "db.example.com", "us-east-1", dsql.WithCredentials(harness.Credentials), dsql.WithDialAddress(harness.VPCEndpoint))
-	require.ErrorContains(t, err, `dsql: the dial address is a VPC endpoint's, and the endpoint "db.example.com" does not tell the cluster's ID`)
+	require.ErrorContains(t, err, `dsql: the dial address is a VPC endpoint's, and the cluster's ID cannot be inferred from the endpoint "db.example.com"`)
 }
 
 // wireOfVPCEndpoint connects as through a VPC endpoint, which no DNS knows here,

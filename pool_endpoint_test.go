@@ -13,9 +13,9 @@ import (
 	"github.com/go-dsql/dsql/internal/harness"
 )
 
-// dialled tells which address a connection goes to and what its token was signed
+// dialed returns which address a connection goes to and what its token was signed
 // for, without a server.
-func dialled(t *testing.T, endpoint, region string, opts ...dsql.Option) (address, scope string, err error) {
+func dialed(t *testing.T, endpoint, region string, opts ...dsql.Option) (address, scope string, err error) {
 	t.Helper()
 	opts = append([]dsql.Option{
 		dsql.WithCredentials(harness.Credentials),
@@ -65,7 +65,7 @@ func TestEndpointIsResolved(t *testing.T) {
 		{"own DNS name with a region", "db.example.com", "eu-west-2", "db.example.com", "eu-west-2"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			address, region, err := dialled(t, tt.endpoint, tt.region)
+			address, region, err := dialed(t, tt.endpoint, tt.region)
 			require.NoError(t, err)
 			require.Equal(t, tt.wantHost+":5432", address)
 			require.Equal(t, tt.wantRegion, region)
@@ -75,15 +75,15 @@ func TestEndpointIsResolved(t *testing.T) {
 
 func TestEndpointIsRefusedBeforeDialing(t *testing.T) {
 	for _, endpoint := range []string{"", "72", "https://" + host, "10.0.0.1", host + ":6432"} {
-		_, _, err := dialled(t, endpoint, "us-east-1")
+		_, _, err := dialed(t, endpoint, "us-east-1")
 		require.ErrorContains(t, err, "dsql: the endpoint")
 	}
 }
 
 func TestOwnNameTakesNoRegionFromTheEnvironment(t *testing.T) {
 	t.Setenv("AWS_REGION", "eu-west-1")
-	_, _, err := dialled(t, "db.example.com", "")
-	require.ErrorContains(t, err, "give the region")
+	_, _, err := dialed(t, "db.example.com", "")
+	require.ErrorContains(t, err, "set the region")
 }
 
 func TestRefusedEndpointDoesNotShowWhatMayBeSecret(t *testing.T) {
@@ -98,7 +98,7 @@ func TestRefusedEndpointDoesNotShowWhatMayBeSecret(t *testing.T) {
 		host + "?Action=DbConnect&X-Amz-Signature=hunter2",
 		host + "/?Action=DbConnect&X-Amz-Signature=hunter2",
 	} {
-		_, _, err := dialled(t, endpoint, "")
+		_, _, err := dialed(t, endpoint, "")
 		require.Error(t, err)
 		require.NotContains(t, err.Error(), "hunter2")
 		require.NotContains(t, dsql.Config{Endpoint: endpoint}.String(), "hunter2")
@@ -107,14 +107,16 @@ func TestRefusedEndpointDoesNotShowWhatMayBeSecret(t *testing.T) {
 
 func TestRegionOfTheAWSConfig(t *testing.T) {
 	cfg := aws.Config{Region: "eu-central-1"}
-	_, region, err := dialled(t, harness.ClusterID, "", dsql.WithAWSConfig(cfg))
+	_, region, err := dialed(t, harness.ClusterID, "", dsql.WithAWSConfig(cfg))
 	require.NoError(t, err)
 	require.Equal(t, "eu-central-1", region)
 
-	_, region, err = dialled(t, host, "", dsql.WithAWSConfig(cfg))
+	_, region, err = dialed(t, host, "", dsql.WithAWSConfig(cfg))
 	require.NoError(t, err)
 	require.Equal(t, "us-east-1", region, "the endpoint's name knows better")
 
-	_, _, err = dialled(t, harness.ClusterID, "", dsql.WithAWSConfig(aws.Config{}))
+	_, _, err = dialed(t, harness.ClusterID, "", dsql.WithAWSConfig(aws.Config{}))
 	require.ErrorContains(t, err, "needs a region")
+	require.NotContains(t, err.Error(), "AWS_REGION", "which is not read then")
+	require.ErrorContains(t, err, "the aws.Config has none")
 }

@@ -11,13 +11,15 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/time/rate"
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/dsqltest"
+	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/internal/harness"
 )
 
@@ -62,8 +64,8 @@ func TestConnectRate(t *testing.T) {
 
 func TestConnectRateWaitsWithinTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg := dsql.Config{Endpoint: host, Credentials: harness.Credentials, ConnectRate: 0.1, ConnectBurst: 1}
-		c, err := dsql.NewConnector(t.Context(), cfg)
+		cfg := dsql.Config{Endpoint: host, Credentials: harness.Credentials}
+		c, err := dsql.NewConnector(t.Context(), cfg, dsql.WithConnectRate(0.1, 1))
 		require.NoError(t, err)
 		_, err = c.ConnConfig(t.Context())
 		require.NoError(t, err)
@@ -72,7 +74,7 @@ func TestConnectRateWaitsWithinTheContext(t *testing.T) {
 		defer cancel()
 		start := time.Now()
 		_, err = c.ConnConfig(ctx)
-		require.ErrorContains(t, err, "dsql: no turn to connect came in time, WithConnectRate allows 0.1 a second")
+		require.ErrorContains(t, err, "dsql: no turn to connect came in time")
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Zero(t, time.Since(start), "what cannot come is not waited for")
 
@@ -80,6 +82,7 @@ func TestConnectRateWaitsWithinTheContext(t *testing.T) {
 		time.AfterFunc(time.Second, cancel)
 		_, err = c.ConnConfig(ctx)
 		require.ErrorIs(t, err, context.Canceled)
+		require.NotErrorIs(t, err, context.DeadlineExceeded)
 		require.Equal(t, time.Second, time.Since(start))
 	})
 }
@@ -87,9 +90,9 @@ func TestConnectRateWaitsWithinTheContext(t *testing.T) {
 func TestCloseWhileConnectionsWaitForTheirTurn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dial, dials := dialCounter()
-		pool, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(harness.Credentials), dial, dsql.WithConnectRate(0.001, 1))
+		pool, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(harness.Credentials), dial, dsql.WithConnectRate(0.05, 1))
 		require.NoError(t, err)
-		require.ErrorIs(t, pool.Ping(t.Context()), errDialled)
+		require.ErrorIs(t, pool.Ping(t.Context()), errDialed)
 		go func() { _ = pool.Ping(context.Background()) }()
 		synctest.Wait()
 		start := time.Now()
@@ -107,14 +110,13 @@ func TestConnectRateIsRefused(t *testing.T) {
 		_, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(harness.Credentials), dsql.WithConnectRate(tt.rate, tt.burst))
 		require.ErrorContains(t, err, "dsql: a connect rate of")
 	}
-	for _, cfg := range []dsql.Config{{ConnectRate: math.NaN()}, {ConnectRate: math.Inf(1)}, {ConnectBurst: -1}} {
-		cfg.Endpoint, cfg.Credentials = host, harness.Credentials
-		_, err := dsql.NewConnector(t.Context(), cfg)
-		require.ErrorContains(t, err, "dsql: a ConnectRate of")
-	}
+	_, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(harness.Credentials), dsql.WithConnectLimiter(nil))
+	require.ErrorContains(t, err, "dsql: WithConnectLimiter was given nil")
+	_, err = dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host, Credentials: harness.Credentials, ConnectLimiter: (*rate.Limiter)(nil)})
+	require.ErrorContains(t, err, "dsql: ConnectLimiter is a nil *rate.Limiter")
 }
 
-// coldStart opens n connections, 200 at a time, and returns those that failed.
+// coldStart opens n connections, 40 at a time, and returns those that failed.
 func coldStart(t *testing.T, n int, quota dsqltest.Option, guard dsql.Option) (failed int64, err error) {
 	t.Helper()
 	c := dsqltest.Start(t, quota)
@@ -123,7 +125,7 @@ func coldStart(t *testing.T, n int, quota dsqltest.Option, guard dsql.Option) (f
 	var failures atomic.Int64
 	var last atomic.Value
 	var wait sync.WaitGroup
-	for range 200 {
+	for range 40 {
 		wait.Go(func() {
 			for range jobs {
 				conn, err := connector.Connect(t.Context())
@@ -170,61 +172,138 @@ func TestColdStartWithoutTheGuardMeetsTheQuota(t *testing.T) {
 	require.Contains(t, dsql.Explain(err), "WithConnectRate")
 }
 
-// errConnect is what a hook fails with.
-var errConnect = errors.New("a hook")
-
-// A connection that fails, wherever it does, does not stand in the way of others:
-// with a burst of 2, one may be on its way at a time.
-func TestFailedConnectionGivesItsPlaceBack(t *testing.T) {
-	for _, tt := range []struct {
-		name string
-		edit func(*pgxpool.Config)
-	}{
-		{"hook before", func(p *pgxpool.Config) {
-			p.BeforeConnect = func(context.Context, *pgx.ConnConfig) error { return errConnect }
-		}},
-		{"lookup", func(p *pgxpool.Config) {
-			p.ConnConfig.LookupFunc = func(context.Context, string) ([]string, error) { return nil, errConnect }
-		}},
-		{"dial", func(p *pgxpool.Config) {
-			p.ConnConfig.DialFunc = func(context.Context, string, string) (net.Conn, error) { return nil, errConnect }
-		}},
-		{"hook after", func(p *pgxpool.Config) {
-			p.ConnConfig.AfterConnect = func(context.Context, *pgconn.PgConn) error { return errConnect }
-		}},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			c := dsqltest.Start(t)
-			connector := newConnector(t, c, dsql.WithConnectRate(1000, 2), dsql.WithPoolConfig(func(p *pgxpool.Config) error {
-				p.ConnConfig.ConnectTimeout = time.Hour
-				tt.edit(p)
-				return nil
-			}))
-			for range 3 {
-				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-				_, err := connector.Connect(ctx)
-				cancel()
-				require.ErrorIs(t, err, errConnect)
-			}
-		})
-	}
+// counting is a limiter that counts its calls, and may refuse.
+type counting struct {
+	calls atomic.Int64
+	err   error
 }
 
-// A configuration that got its token and is never dialled holds its place no longer
-// than the connect timeout.
-func TestConfigurationNeverDialledGivesItsPlaceBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		cfg := dsql.Config{Endpoint: host, Credentials: harness.Credentials, ConnectRate: 1000, ConnectBurst: 2}
-		c, err := dsql.NewConnector(t.Context(), cfg)
-		require.NoError(t, err)
-		p := c.PoolConfig()
-		require.NoError(t, p.BeforeConnect(t.Context(), p.ConnConfig.Copy()))
+func (c *counting) Wait(context.Context) error {
+	c.calls.Add(1)
+	return c.err
+}
 
-		ctx, cancel := context.WithTimeout(t.Context(), 9*time.Second)
-		defer cancel()
-		err = p.BeforeConnect(ctx, p.ConnConfig.Copy())
-		require.ErrorIs(t, err, context.DeadlineExceeded)
+func TestConnectLimiterIsCalledOncePerConnect(t *testing.T) {
+	cancelled := make(chan struct{}, 1)
+	s, opts := harness.Start(t, fakepg.Hooks{Cancel: func(uint32, uint32) { cancelled <- struct{}{} }})
+	limiter := new(counting)
+	opts = harness.With(opts, dsql.WithConnectLimiter(limiter))
+	pool := harness.NewPool(t, opts...)
+	require.Zero(t, limiter.calls.Load(), "construction takes no turn")
+	for range 3 {
+		require.NoError(t, harness.Ping(t, pool))
+		pool.Reset()
+	}
+	require.NoError(t, openDB(t, opts...).PingContext(t.Context()))
+	require.EqualValues(t, 4, limiter.calls.Load())
+
+	cc := connConfig(t, opts)
+	for range 2 { // one configuration used twice is two connects
+		conn, err := pgx.ConnectConfig(t.Context(), cc)
+		require.NoError(t, err)
+		require.NoError(t, conn.PgConn().CancelRequest(t.Context()))
+		<-cancelled
+		require.NoError(t, conn.Close(t.Context()))
+	}
+	require.EqualValues(t, 6, limiter.calls.Load(), "cancel requests take no turn")
+	require.Len(t, s.Conns(), 6)
+}
+
+func TestLimiterThatFailsEndsTheConnect(t *testing.T) {
+	limiter := &counting{err: errors.New("redis://:" + harness.SecretKey + "@host is down")}
+	dial, dials := dialCounter()
+	pool := harness.NewPool(t, dsql.WithCredentials(harness.Credentials), dial, dsql.WithConnectLimiter(limiter))
+	err := harness.Ping(t, pool)
+	require.ErrorIs(t, err, limiter.err)
+	require.ErrorContains(t, err, "dsql: waiting for a turn to connect failed")
+	requireNoSecret(t, err)
+	require.Zero(t, dials.Load())
+}
+
+// deaf is a limiter that only its context ends.
+type deaf struct{}
+
+func (deaf) Wait(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+
+func TestWaitForATurnEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dial, _ := dialCounter()
+		pool, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(harness.Credentials), dial, dsql.WithConnectLimiter(deaf{}))
+		require.NoError(t, err)
+		defer pool.Close()
+		start := time.Now()
+		err = pool.Ping(t.Context()) // pgxpool's context has no deadline
+		require.Equal(t, time.Minute, time.Since(start))
 		require.ErrorContains(t, err, "dsql: no turn to connect came in time")
-		require.NoError(t, p.BeforeConnect(t.Context(), p.ConnConfig.Copy()))
+		require.Contains(t, dsql.Explain(err), "waited for the connect limiter")
+	})
+}
+
+func TestMissingCredentialsCostNoTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broken := errors.New("an outage")
+		provider, _ := harness.Provider(func(_ context.Context, call int64) (aws.Credentials, error) {
+			if call > 1 {
+				return aws.Credentials{}, broken
+			}
+			return harness.Expiring(time.Minute), nil
+		})
+		limiter := new(counting)
+		dial, _ := dialCounter()
+		pool, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(provider), dial, dsql.WithConnectLimiter(limiter))
+		require.NoError(t, err)
+		defer pool.Close()
+		time.Sleep(2 * time.Minute)
+		for range 3 {
+			require.ErrorIs(t, pool.Ping(t.Context()), broken)
+		}
+		require.Zero(t, limiter.calls.Load())
+	})
+}
+
+// A connection that is on its way holds nothing that another waits for.
+func TestNothingIsHeldWhileConnecting(t *testing.T) {
+	s, opts := harness.Start(t, fakepg.Hooks{})
+	opts = harness.With(opts, dsql.WithConnectRate(100, 10))
+	t.Run("a hook that connects", func(t *testing.T) {
+		var c *dsql.Connector
+		var nested atomic.Bool
+		c, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host}, harness.With(opts, poolConfig(func(p *pgxpool.Config) {
+			p.BeforeConnect = func(ctx context.Context, _ *pgx.ConnConfig) error {
+				if nested.Swap(true) {
+					return nil
+				}
+				conn, err := c.Connect(ctx)
+				if err != nil {
+					return err
+				}
+				return conn.Close()
+			}
+		}))...)
+		require.NoError(t, err)
+		pool, err := c.NewPool(t.Context())
+		require.NoError(t, err)
+		defer pool.Close()
+		require.NoError(t, harness.Ping(t, pool))
+		require.Len(t, s.Conns(), 2)
+	})
+	t.Run("connects that hang", func(t *testing.T) {
+		release := make(chan struct{})
+		var hanging sync.WaitGroup
+		var dials atomic.Int64
+		pool := harness.NewPool(t, harness.With(opts, dsql.WithDialFunc(func(ctx context.Context, network, address string) (net.Conn, error) {
+			if dials.Add(1) <= 5 {
+				<-release
+				return nil, errDialed
+			}
+			return harness.DialTo(s.Addr)(ctx, network, address)
+		}), poolConfig(func(p *pgxpool.Config) { p.MaxConns = 10 }))...)
+		for range 5 {
+			hanging.Go(func() { _ = harness.Ping(t, pool) })
+		}
+		require.Eventually(t, func() bool { return dials.Load() == 5 }, 10*time.Second, time.Millisecond)
+		require.NoError(t, harness.Ping(t, pool))
+		close(release)
+		hanging.Wait()
 	})
 }

@@ -205,7 +205,7 @@ func TestBeforeConnectCannotBreakTheSeal(t *testing.T) {
 			err := harness.Ping(t, pool)
 			require.ErrorContains(t, err, "dsql: before connecting: "+tt.want)
 			require.NotContains(t, err.Error(), "hunter2")
-			require.Zero(t, s.Accepted(), "nothing was dialled")
+			require.Zero(t, s.Accepted(), "nothing was dialed")
 		})
 	}
 }
@@ -330,7 +330,7 @@ func TestDialFuncIsGivenTheNameForCancelRequestsToo(t *testing.T) {
 	opts = append(opts, dsql.WithDialFunc(func(ctx context.Context, network, address string) (net.Conn, error) {
 		dials.Add(1)
 		if network != "tcp" || address != host+":5432" {
-			return nil, errors.New("dialled " + network + " " + address)
+			return nil, errors.New("dialed " + network + " " + address)
 		}
 		return harness.DialTo(s.Addr)(ctx, network, address)
 	}))

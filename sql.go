@@ -7,29 +7,32 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 
+	"github.com/go-dsql/dsql/internal/pgtx"
 	"github.com/go-dsql/dsql/internal/sqlstate"
+	"github.com/go-dsql/dsql/occ"
 )
 
-// OpenDB returns a database/sql pool for the cluster at endpoint. region may be
-// empty when the endpoint tells it. Like [NewPool] it checks what can be checked
-// without the cluster and does not connect: the first query or Ping does.
+// OpenDB returns a database/sql pool for the cluster at endpoint. region may be empty when it can be
+// inferred from the endpoint. Like [NewPool] it checks what can be checked without the cluster and
+// does not connect: the first query or Ping does.
 //
-// Every connection has a token of its own and the seal of this package, and ends
-// 50 to 55 minutes after it was opened, between two uses: SetConnMaxLifetime is
-// not needed. Ten idle connections are kept, for ten minutes; SetMaxIdleConns and
-// SetConnMaxIdleTime change that. SetMaxOpenConns has no limit unless it is set,
-// and should be: a cluster takes 10,000 connections. With [WithPoolConfig], what
-// belongs to one connection (ConnConfig, BeforeConnect, the lifetime and its
-// jitter) counts, and the rest does not.
+// Every connection has its own token and the guarantees of this package, and is closed 50 to 55
+// minutes after it was opened, between two uses: SetConnMaxLifetime is not needed. Ten idle
+// connections are kept, for ten minutes; SetMaxIdleConns and SetConnMaxIdleTime change that. Set
+// SetMaxOpenConns, which has no limit by default: a cluster allows 10,000 connections. Of
+// [WithPoolConfig], what belongs to one connection (ConnConfig, BeforeConnect, the lifetime and its
+// jitter) takes effect, and the rest does not.
 //
-// A transaction's isolation level is the default or [sql.LevelRepeatableRead].
+// A transaction's isolation level must be the default or [sql.LevelRepeatableRead].
 func OpenDB(ctx context.Context, endpoint, region string, opts ...Option) (*sql.DB, error) {
-	c, err := connector(ctx, endpoint, region, opts)
+	c, err := NewConnector(ctx, Config{Endpoint: endpoint, Region: region}, opts...)
 	if err != nil {
 		return nil, explained(err)
 	}
@@ -39,12 +42,107 @@ func OpenDB(ctx context.Context, endpoint, region string, opts ...Option) (*sql.
 	return db, nil
 }
 
+// RegisterDriver registers a database/sql driver as name, for tools that take the name of a driver:
+//
+//	err := dsql.RegisterDriver("dsql")
+//	db, err := sql.Open("dsql", "postgres://app@<cluster ID>.dsql.us-east-1.on.aws/postgres")
+//
+// The data source is a URL as [ParseURL] reads it, and is checked by sql.Open. Credentials are
+// requested by the first connection. Every sql.Open with the same URL shares one [Connector], and
+// every connection has its own token. RegisterDriver returns an error if name is empty or taken.
+func RegisterDriver(name string) error {
+	registerMu.Lock()
+	defer registerMu.Unlock()
+	switch {
+	case name == "":
+		return errors.New("dsql: RegisterDriver was given an empty name")
+	case slices.Contains(sql.Drivers(), name):
+		return fmt.Errorf("dsql: a database/sql driver is already registered as %q", name)
+	}
+	sql.Register(name, &urlDriver{connectors: make(map[string]*urlConnector)})
+	return nil
+}
+
+var registerMu sync.Mutex // sql.Register panics on a name that is taken
+
+// urlDriver opens what URLs describe.
+type urlDriver struct {
+	mu         sync.Mutex
+	connectors map[string]*urlConnector // by URL
+}
+
+// Open opens a connection to what url describes.
+func (d *urlDriver) Open(url string) (driver.Conn, error) {
+	c, err := d.OpenConnector(url)
+	if err != nil {
+		return nil, err
+	}
+	return c.Connect(context.Background())
+}
+
+// OpenConnector returns the connector of url.
+func (d *urlDriver) OpenConnector(url string) (driver.Connector, error) {
+	cfg, err := ParseURL(url)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	c, ok := d.connectors[url]
+	if !ok {
+		c = &urlConnector{driver: d, cfg: cfg}
+		d.connectors[url] = c
+	}
+	return c, nil
+}
+
+// urlConnector becomes a Connector with the first connection.
+type urlConnector struct {
+	driver *urlDriver
+	cfg    Config
+
+	mu        sync.Mutex
+	connector *Connector
+}
+
+func (u *urlConnector) Driver() driver.Driver { return u.driver }
+
+func (u *urlConnector) Connect(ctx context.Context) (driver.Conn, error) {
+	c, err := u.resolve(ctx)
+	if err != nil {
+		return nil, explained(err)
+	}
+	return c.Connect(ctx)
+}
+
+// resolve does not hold the lock while it waits for credentials, so that every caller waits for its
+// own context only.
+func (u *urlConnector) resolve(ctx context.Context) (*Connector, error) {
+	u.mu.Lock()
+	c := u.connector
+	u.mu.Unlock()
+	if c != nil {
+		return c, nil
+	}
+	c, err := NewConnector(ctx, u.cfg)
+	if err != nil {
+		return nil, err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.connector == nil {
+		u.connector = c
+	}
+	return u.connector, nil
+}
+
 // sessionEnd is the key of a connection's end in its custom data.
 const sessionEnd = "dsql.sessionEnd"
 
-// Connect opens a connection for database/sql: with Driver it makes c a
-// driver.Connector, for sql.OpenDB and for wrappers. In [sql.Conn.Raw] the
-// connection has a method Conn() *pgx.Conn.
+// Connect opens a connection for database/sql: with Driver it makes c a driver.Connector, for
+// sql.OpenDB and for wrappers. In [sql.Conn.Raw] the connection has a method Conn() *pgx.Conn, and
+// Raw() driver.Conn, which returns pgx's *stdlib.Conn. A wrapper must pass ResetSession on, or the
+// connection's lifetime is not kept.
 func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	p := c.pool.Copy()
 	conn, err := stdlib.GetConnector(*p.ConnConfig,
@@ -64,42 +162,76 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	if err != nil {
 		return nil, explained(err)
 	}
-	return sqlConn{conn.(*stdlib.Conn)}, nil
+	return &sqlConn{stdlibConn: conn.(*stdlib.Conn)}, nil
 }
 
-// Driver is pgx's driver. It opens no DSQL connection by itself.
+// Driver returns pgx's driver, which opens no DSQL connection by itself.
 func (c *Connector) Driver() driver.Driver { return stdlib.GetDefaultDriver() }
 
-// sqlConn mends what pgx's connection tells database/sql. driver.ErrBadConn has a
-// statement run again on another connection, and pgx gives it also for one that
-// was cut after the server had carried it out.
-type sqlConn struct{ *stdlibConn }
+// sqlConn corrects what pgx's connection tells database/sql. driver.ErrBadConn has a statement run
+// again on another connection, and pgx returns it also for one that was cut after the server had
+// applied it.
+type sqlConn struct {
+	*stdlibConn
+	tx    *sqlTx   // the transaction in progress
+	stale []string // prepared statements that the server refuses since a schema change
+}
 
 // stdlibConn gives the embedded field a name that does not hide the method Conn.
 type stdlibConn = stdlib.Conn
 
+// Raw returns pgx's connection: in [sql.Conn.Raw], c.(interface{ Raw() driver.Conn }).Raw() is a
+// *stdlib.Conn.
+func (c *sqlConn) Raw() driver.Conn { return c.stdlibConn }
+
 // ExecContext runs a statement. It is run again only if nothing of it was sent.
-func (c sqlConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	if c.Conn().IsClosed() {
-		return nil, driver.ErrBadConn
+func (c *sqlConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	if err := c.before(ctx, query); err != nil {
+		return nil, err
 	}
 	result, err := c.stdlibConn.ExecContext(ctx, query, args)
-	return result, classifyLost(ctx, err)
+	return result, c.after(ctx, query, err)
 }
 
 // QueryContext runs a query, as ExecContext a statement.
-func (c sqlConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	if c.Conn().IsClosed() {
-		return nil, driver.ErrBadConn
+func (c *sqlConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
+	if err := c.before(ctx, query); err != nil {
+		return nil, err
 	}
 	rows, err := c.stdlibConn.QueryContext(ctx, query, args)
-	return rows, classifyLost(ctx, err)
+	return rows, c.after(ctx, query, err)
 }
 
-// classifyLost returns err of a connection that was open when the statement began, without
+// before is called before each statement. It deallocates what is stale, so that pgx prepares it
+// again, and has the connection watched if the statement may end the transaction.
+func (c *sqlConn) before(ctx context.Context, query string) error {
+	if c.Conn().IsClosed() {
+		return driver.ErrBadConn
+	}
+	if len(c.stale) > 0 && c.Conn().PgConn().TxStatus() == 'I' {
+		stale := c.stale
+		c.stale = nil
+		for _, query := range stale {
+			if err := c.Conn().Deallocate(ctx, query); err != nil && c.Conn().IsClosed() {
+				return driver.ErrBadConn
+			}
+		}
+	}
+	if c.tx != nil && c.tx.watch == nil && pgtx.MayEnd(query) {
+		c.tx.watch = pgtx.NewWatch(c.Conn().PgConn())
+	}
+	return nil
+}
+
+// after returns err of a connection that was open when the statement began, without
 // driver.ErrBadConn, which would have it run again.
-func classifyLost(ctx context.Context, err error) error {
+func (c *sqlConn) after(ctx context.Context, query string, err error) error {
 	switch {
+	case err == nil:
+		return nil
+	case sqlstate.Has(err, sqlstate.IsStalePlan):
+		c.stale = append(c.stale, query)
+		return err
 	case !errors.Is(err, driver.ErrBadConn):
 		return err
 	case ctx.Err() != nil:
@@ -108,42 +240,91 @@ func classifyLost(ctx context.Context, err error) error {
 	return sqlstate.ErrMaybeApplied
 }
 
-// PrepareContext prepares a statement, whose executions are as honest.
-func (c sqlConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
-	stmt, err := c.stdlibConn.PrepareContext(ctx, query)
-	if err != nil {
+// PrepareContext prepares a statement, which is run as ExecContext and QueryContext do.
+func (c *sqlConn) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
+	if err := c.before(ctx, query); err != nil {
 		return nil, err
 	}
-	return sqlStmt{stmt.(*stdlib.Stmt), c}, nil
+	stmt, err := c.stdlibConn.PrepareContext(ctx, query)
+	if err != nil {
+		return nil, c.after(ctx, query, err)
+	}
+	return sqlStmt{stmt.(*stdlib.Stmt), c, query}, nil
 }
 
 // BeginTx begins a transaction, if DSQL has its isolation level.
-func (c sqlConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
+func (c *sqlConn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
 	switch level := sql.IsolationLevel(o.Isolation); level {
 	case sql.LevelDefault, sql.LevelRepeatableRead:
-		return c.stdlibConn.BeginTx(ctx, o)
 	default:
-		return nil, fmt.Errorf("dsql: the isolation level %v is not DSQL's: leave it out, or give sql.LevelRepeatableRead", level)
+		return nil, fmt.Errorf("dsql: DSQL does not have the isolation level %v: leave it out, or use sql.LevelRepeatableRead", level)
 	}
+	if err := c.before(ctx, ""); err != nil {
+		return nil, err
+	}
+	tx, err := c.stdlibConn.BeginTx(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	c.tx = &sqlTx{Tx: tx, ctx: ctx, c: c, readOnly: o.ReadOnly}
+	return c.tx, nil
+}
+
+// sqlTx is a transaction whose end tells what became of it.
+type sqlTx struct {
+	driver.Tx
+	ctx      context.Context
+	c        *sqlConn
+	readOnly bool
+	watch    *pgtx.Watch // nil: no statement could end the transaction
+}
+
+// Commit commits. An outcome that is unknown is an [*occ.CommitUnknownError].
+func (t *sqlTx) Commit() error {
+	defer t.end()
+	outcome, err := pgtx.Commit(t.ctx, t.c.Conn(), "")
+	switch {
+	case outcome == pgtx.Unknown && !t.readOnly:
+		return &occ.CommitUnknownError{Err: err}
+	case outcome == pgtx.NotSent:
+		return fmt.Errorf("dsql: %w: %w", pgtx.ErrNotSent, err)
+	}
+	return err
+}
+
+// Rollback rolls back. It reports a transaction that was ended by SQL.
+func (t *sqlTx) Rollback() error {
+	defer t.end()
+	pg := t.c.Conn().PgConn()
+	idle := !pg.IsClosed() && pg.TxStatus() == 'I'
+	var ended error
+	switch {
+	case t.watch.Committed():
+		ended = fmt.Errorf("dsql: %w", pgtx.ErrCommitted)
+	case idle, t.watch.Ended():
+		ended = fmt.Errorf("dsql: %w", pgtx.ErrEnded)
+	}
+	if idle {
+		return ended
+	}
+	return errors.Join(ended, t.Tx.Rollback())
+}
+
+func (t *sqlTx) end() {
+	t.watch.Stop()
+	t.watch, t.c.tx = nil, nil
 }
 
 type sqlStmt struct {
 	*stdlib.Stmt
-	c sqlConn
+	c     *sqlConn
+	query string
 }
 
 func (s sqlStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
-	if s.c.Conn().IsClosed() {
-		return nil, driver.ErrBadConn
-	}
-	result, err := s.Stmt.ExecContext(ctx, args)
-	return result, classifyLost(ctx, err)
+	return s.c.ExecContext(ctx, s.query, args)
 }
 
 func (s sqlStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
-	if s.c.Conn().IsClosed() {
-		return nil, driver.ErrBadConn
-	}
-	rows, err := s.Stmt.QueryContext(ctx, args)
-	return rows, classifyLost(ctx, err)
+	return s.c.QueryContext(ctx, s.query, args)
 }

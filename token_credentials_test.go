@@ -24,14 +24,14 @@ import (
 	"github.com/go-dsql/dsql/internal/harness"
 )
 
-var errDialled = errors.New("dialled")
+var errDialed = errors.New("dialed")
 
-// dialCounter counts dials, all of which fail with errDialled.
+// dialCounter counts dials, all of which fail with errDialed.
 func dialCounter() (dsql.Option, *atomic.Int64) {
 	dials := new(atomic.Int64)
 	return dsql.WithDialFunc(func(context.Context, string, string) (net.Conn, error) {
 		dials.Add(1)
-		return nil, errDialled
+		return nil, errDialed
 	}), dials
 }
 
@@ -44,7 +44,7 @@ func TestCredentialsAreCheckedAtConstruction(t *testing.T) {
 		want  string
 	}{
 		{"provider fails", aws.Credentials{}, broken, "dsql: no AWS credentials: "},
-		{"empty keys", aws.Credentials{Source: "test"}, nil, `dsql: no AWS credentials: the provider "test" gave empty keys`},
+		{"empty keys", aws.Credentials{Source: "test"}, nil, `dsql: no AWS credentials: the provider "test" returned empty keys`},
 		{"no secret key", aws.Credentials{AccessKeyID: harness.AccessKey, Source: "test"}, nil, "empty keys"},
 		{"expired", harness.Expiring(-time.Minute), nil, `dsql: the AWS credentials of "test" expire at `},
 		{"about to expire", harness.Expiring(4 * time.Second), nil, "must be renewed"},
@@ -64,7 +64,7 @@ func TestCredentialsAreCheckedAtConstruction(t *testing.T) {
 
 func TestAWSConfigWithoutCredentialsIsAnError(t *testing.T) {
 	_, err := dsql.NewPool(t.Context(), host, "", dsql.WithAWSConfig(aws.Config{}))
-	require.ErrorContains(t, err, "dsql: no AWS credentials: the aws.Config")
+	require.ErrorContains(t, err, "dsql: no AWS credentials: the aws.Config has no")
 }
 
 func TestDefaultChainWithoutCredentialsIsAnError(t *testing.T) {
@@ -77,7 +77,7 @@ func TestDefaultChainWithoutCredentialsIsAnError(t *testing.T) {
 	_, err := dsql.NewPool(t.Context(), host, "")
 	require.ErrorContains(t, err, "dsql: no AWS credentials: ")
 	_, err = dsql.NewPool(t.Context(), host, "", dsql.WithProfile("absent"))
-	require.ErrorContains(t, err, "dsql: loading the AWS configuration: ")
+	require.ErrorContains(t, err, "dsql: loading the AWS configuration")
 	require.ErrorContains(t, err, "absent")
 }
 
@@ -184,11 +184,11 @@ func TestHangingProviderNeitherWedgesThePoolNorBlocksClose(t *testing.T) {
 				err = pool.Ping(t.Context())
 				require.ErrorContains(t, err, "dsql: getting AWS credentials timed out")
 				require.ErrorIs(t, err, context.DeadlineExceeded)
-				require.Zero(t, dials.Load(), "nothing was dialled")
+				require.Zero(t, dials.Load(), "nothing was dialed")
 
 				// The hung call is given up, and the same pool works again.
 				time.Sleep(30 * time.Second)
-				require.ErrorIs(t, pool.Ping(t.Context()), errDialled)
+				require.ErrorIs(t, pool.Ping(t.Context()), errDialed)
 
 				close(release)
 				start := time.Now()
@@ -273,7 +273,7 @@ func TestCredentialsTimeout(t *testing.T) {
 	})
 	for _, d := range []time.Duration{0, -time.Second, time.Microsecond, 31 * time.Second} {
 		_, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(harness.Credentials), dsql.WithCredentialsTimeout(d))
-		require.ErrorContains(t, err, "dsql: the credentials timeout "+d.String()+" is not between 1ms and 30s")
+		require.ErrorContains(t, err, "dsql: the credentials timeout "+d.String()+" must be between 1ms and 30s")
 	}
 	_, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host, Credentials: harness.Credentials, CredentialsTimeout: -1})
 	require.ErrorContains(t, err, "dsql: the credentials timeout")
@@ -312,4 +312,110 @@ func TestAssumedRoleIsOneSTSCallForManyConnections(t *testing.T) {
 		_, token := parseToken(t, c.Password)
 		require.Equal(t, "assumed "+roleARN, token.Get("X-Amz-Security-Token"))
 	}
+}
+
+func TestCancelledContextIsNotMissingCredentials(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	provider, calls := harness.Provider(func(context.Context, int64) (aws.Credentials, error) { return harness.Expiring(time.Hour), nil })
+	_, err := dsql.NewPool(ctx, host, "", dsql.WithCredentials(provider))
+	require.ErrorIs(t, err, context.Canceled)
+	require.NotContains(t, err.Error(), "no AWS credentials")
+	require.Zero(t, calls.Load())
+
+	synctest.Test(t, func(t *testing.T) {
+		provider, _ := harness.Provider(func(ctx context.Context, call int64) (aws.Credentials, error) {
+			if call > 1 {
+				<-ctx.Done()
+				return aws.Credentials{}, ctx.Err()
+			}
+			return harness.Expiring(time.Minute), nil
+		})
+		c, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host, Credentials: provider})
+		require.NoError(t, err)
+		time.Sleep(2 * time.Minute)
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Second, cancel)
+		_, err = c.Token(ctx)
+		require.ErrorContains(t, err, "dsql: getting AWS credentials was interrupted: context canceled")
+		require.ErrorIs(t, err, context.Canceled)
+		require.Empty(t, dsql.Explain(err))
+		time.Sleep(time.Minute) // the abandoned call ends, with its goroutines
+	})
+}
+
+// The pause is a second; as many connects as come in it share one answer.
+func TestNearlyExpiredCredentialsAreNotAskedForByEveryConnect(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		wrap func(aws.CredentialsProvider) aws.CredentialsProvider
+		left time.Duration
+	}{
+		{"bare", func(p aws.CredentialsProvider) aws.CredentialsProvider { return p }, 3 * time.Second},
+		{"bare, expired", func(p aws.CredentialsProvider) aws.CredentialsProvider { return p }, -time.Second},
+		{"cache", func(p aws.CredentialsProvider) aws.CredentialsProvider { return aws.NewCredentialsCache(p) }, 3 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				provider, calls := harness.Provider(func(_ context.Context, call int64) (aws.Credentials, error) {
+					if call == 1 {
+						return harness.Expiring(time.Hour), nil
+					}
+					return harness.Expiring(tt.left), nil
+				})
+				c, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host, Credentials: tt.wrap(provider)})
+				require.NoError(t, err)
+				time.Sleep(2 * time.Hour)
+				for range 100 {
+					_, err := c.Token(t.Context())
+					require.ErrorContains(t, err, "must be renewed")
+				}
+				require.LessOrEqual(t, calls.Load(), int64(3))
+				time.Sleep(time.Second)
+				_, err = c.Token(t.Context())
+				require.ErrorContains(t, err, "must be renewed")
+				require.Greater(t, calls.Load(), int64(2), "after the pause it is asked again")
+			})
+		})
+	}
+}
+
+type panicking struct{}
+
+func (*panicking) Retrieve(context.Context) (aws.Credentials, error) { panic("no") }
+
+func TestNilAndPanickingProvidersAreErrors(t *testing.T) {
+	var typedNil *panicking
+	for _, option := range []dsql.Option{dsql.WithCredentials(typedNil), dsql.WithAWSConfig(aws.Config{Credentials: typedNil}), func(c *dsql.Config) error { c.Credentials = typedNil; return nil }} {
+		_, err := dsql.NewPool(t.Context(), host, "", option)
+		require.Error(t, err)
+		require.Contains(t, err.Error(), "dsql: ")
+		require.NotContains(t, err.Error(), "panicked")
+	}
+	_, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(&panicking{}))
+	require.ErrorContains(t, err, "dsql: no AWS credentials: ")
+}
+
+// A call that hangs once is given up after 30 seconds, however it was configured, unless the SDK's
+// cache holds it, which WithCredentials says.
+func TestProviderOfAnAWSConfigRecoversFromAHang(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		provider, calls := harness.Provider(func(_ context.Context, call int64) (aws.Credentials, error) {
+			if call == 2 {
+				<-release
+			}
+			return harness.Expiring(time.Minute), nil
+		})
+		c, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host}, dsql.WithAWSConfig(aws.Config{Credentials: provider}))
+		require.NoError(t, err)
+		time.Sleep(2 * time.Minute)
+		_, err = c.Token(t.Context())
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		time.Sleep(21 * time.Second)
+		_, err = c.Token(t.Context())
+		require.NoError(t, err)
+		require.EqualValues(t, 3, calls.Load())
+		close(release)
+	})
 }

@@ -1,40 +1,49 @@
 package dsql
 
 import (
+	"cmp"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/go-dsql/dsql/internal/endpoint"
 	"github.com/go-dsql/dsql/internal/params"
+	"github.com/go-dsql/dsql/internal/redact"
+	"github.com/go-dsql/dsql/internal/seal"
 )
 
 // ParseURL reads a Config from a URL, a host name or a cluster ID:
 //
 //	postgres://app@<cluster ID>.dsql.us-east-1.on.aws/postgres?search_path=app
 //
-// The scheme is postgres, postgresql or dsql. The role may be left out (admin),
-// as may the database, which is postgres. There is no password: tokens are made
-// for you. Parameters:
+// The scheme is postgres, postgresql or dsql. The role may be left out (admin), as may the database,
+// which is postgres. There is no password: tokens are made for you. Parameters:
 //
 //   - region, profile: as in [Config]
 //   - token_lifetime: a Go duration, such as 15m
 //   - sslmode: require, verify-ca or verify-full, all of which mean verify-full
+//   - sslrootcert: a PEM file of the certificate authorities to verify the server's certificate
+//     against, or system
+//   - hostaddr, port: the IP address to dial in place of the endpoint's, as in libpq, and its port
+//     (5432)
 //   - sslnegotiation: direct (the default) or postgres
 //   - search_path, application_name, options: sent at startup
-//   - connect_timeout: whole seconds for each address, default 10
+//   - connect_timeout: whole seconds for one connect, default 10
 //   - pool_max_conns, pool_min_conns, pool_min_idle_conns
 //   - pool_max_conn_lifetime, pool_max_conn_lifetime_jitter,
 //     pool_max_conn_idle_time, pool_health_check_period: Go durations
 //   - default_query_exec_mode: cache_statement (the default), cache_describe,
 //     describe_exec, exec or simple_protocol
 //
-// Anything else is refused by name. No error shows what may be a secret.
+// Anything else is refused by name. Errors show no value that may be a secret.
 func ParseURL(u string) (Config, error) {
 	scheme, rest, ok := strings.Cut(strings.TrimSpace(u), "://")
 	if !ok {
@@ -44,15 +53,15 @@ func ParseURL(u string) (Config, error) {
 	switch strings.ToLower(scheme) {
 	case "postgres", "postgresql", "dsql":
 	default:
-		return Config{}, errors.New("dsql: the URL does not begin with postgres://, postgresql:// or dsql://")
+		return Config{}, errors.New("dsql: the URL must begin with postgres://, postgresql:// or dsql://")
 	}
 	authority, rest := cutBefore(rest, "/?#")
 	if strings.Contains(rest, "@") {
 		// What stands before it may be a password with a / or a ? in it.
-		return Config{}, errors.New("dsql: the URL has an @ after its host name (not shown, it may hold a secret): write it as %40; no password is needed, tokens are made for you")
+		return Config{}, errors.New("dsql: the URL has an @ after its host name (not shown, it may hold a secret): write it as %40; no password is needed: tokens are made for you")
 	}
 	if strings.Contains(rest, "#") {
-		return Config{}, errors.New("dsql: the URL has a fragment, which means nothing here: write # as %23")
+		return Config{}, errors.New("dsql: the URL must not have a fragment: write # as %23")
 	}
 	path, query := cutBefore(rest, "?")
 
@@ -60,8 +69,8 @@ func ParseURL(u string) (Config, error) {
 	if err := c.setAuthority(authority); err != nil {
 		return Config{}, err
 	}
-	if name, err := url.PathUnescape(strings.TrimPrefix(path, "/")); err != nil || name != "" && name != database {
-		return Config{}, fmt.Errorf("dsql: the URL names the database %.70q: it is always %s", strings.TrimPrefix(path, "/"), database)
+	if name, err := url.PathUnescape(strings.TrimPrefix(path, "/")); err != nil || name != "" && name != seal.Database {
+		return Config{}, fmt.Errorf("dsql: the URL names the database %s: it is always %s", redact.Value(strings.TrimPrefix(path, "/")), seal.Database)
 	}
 	if err := c.setQuery(strings.TrimPrefix(query, "?")); err != nil {
 		return Config{}, err
@@ -90,25 +99,20 @@ func (c *Config) setAuthority(authority string) error {
 		case strings.Contains(authority[:i], ":"):
 			return errors.New("dsql: the URL has a password: leave it out, tokens are made for you")
 		case err != nil:
-			return errors.New("dsql: the role in the URL has a % that begins no escape: write it as %25")
+			return errors.New("dsql: the role in the URL has a % that is not followed by two hexadecimal digits: write it as %25")
 		case role == "":
 			return errors.New("dsql: the URL has an empty role before its @: name one, or leave the @ out for admin")
 		}
 		c.User = role
 	}
 	if strings.Contains(host, ",") {
-		return errors.New("dsql: the URL names several hosts: give one cluster's endpoint")
+		return errors.New("dsql: the URL names several hosts: use one cluster's endpoint")
 	}
-	e, err := endpoint.Parse(host)
-	if err != nil {
-		return err
-	}
-	c.Endpoint = e.Name()
-	return nil
+	return c.setEndpoint(host)
 }
 
 func (c *Config) setQuery(query string) error {
-	seen := make(map[string]bool)
+	seen := make(map[string]string)
 	for pair := range strings.SplitSeq(query, "&") {
 		if pair == "" {
 			continue
@@ -116,28 +120,24 @@ func (c *Config) setQuery(query string) error {
 		rawName, rawValue, _ := strings.Cut(pair, "=")
 		name, err := url.QueryUnescape(rawName)
 		if err != nil {
-			return errors.New("dsql: the name of a parameter of the URL has a % that begins no escape: write it as %25")
+			return errors.New("dsql: the name of a parameter of the URL has a % that is not followed by two hexadecimal digits: write it as %25")
 		}
 		value, err := url.QueryUnescape(rawValue)
 		if err != nil {
-			return fmt.Errorf("dsql: the URL's %.40q has a %% that begins no escape: write it as %%25", name)
+			return fmt.Errorf("dsql: the URL's %s has a %% that is not followed by two hexadecimal digits: write it as %%25", redact.Value(name))
 		}
-		if seen[name] {
-			return fmt.Errorf("dsql: the URL has %.40q twice: give it once", name)
+		if _, twice := seen[name]; twice {
+			return fmt.Errorf("dsql: the URL has %s twice: keep one", redact.Value(name))
 		}
-		seen[name] = true
+		seen[name] = value
 		if err := c.setParam(name, value); err != nil {
 			return err
 		}
 	}
-	if c.Region == "" {
-		return nil
+	if err := c.setDialAddress(seen["hostaddr"], seen["port"]); err != nil {
+		return err
 	}
-	e, err := endpoint.Parse(c.Endpoint)
-	if err == nil {
-		_, err = e.In(c.Region)
-	}
-	return err
+	return c.setEndpoint(c.Endpoint)
 }
 
 // setParam sets one parameter of a URL. Its value is checked here or by validate.
@@ -149,7 +149,7 @@ func (c *Config) setParam(name, value string) error {
 	case !isSetting && !slices.Contains(urlParams, name):
 		return unknownParam(name)
 	case value == "":
-		return fmt.Errorf("dsql: the URL's %s is empty: give a value, or leave it out", name)
+		return fmt.Errorf("dsql: the URL's %s is empty: set a value, or leave it out", name)
 	case isSetting:
 		if c.Settings == nil {
 			c.Settings = make(map[string]string)
@@ -161,27 +161,70 @@ func (c *Config) setParam(name, value string) error {
 		c.Profile = value
 	case name == "sslmode":
 		return checkSSLMode(value)
+	case name == "sslrootcert":
+		return c.setRootCAs(value)
 	case name == "token_lifetime":
 		d, err := time.ParseDuration(value)
 		if err != nil {
-			return fmt.Errorf("dsql: the URL's token_lifetime is %.40q: give a Go duration, such as 15m", value)
+			return fmt.Errorf("dsql: the URL's token_lifetime is %s and must be a Go duration, such as 15m", redact.Value(value))
 		}
 		return WithTokenLifetime(d)(c)
 	}
 	return nil
 }
 
-// urlParams are what a URL may have besides settings.
-var urlParams = []string{"application_name", "options", "profile", "region", "search_path", "sslmode", "token_lifetime"}
+// urlParams are the parameters of a URL other than settings.
+var urlParams = []string{"application_name", "hostaddr", "options", "port", "profile", "region", "search_path", "sslmode",
+	"sslrootcert", "token_lifetime"}
+
+// setDialAddress sets the address to dial from hostaddr and port, either of which may be empty.
+func (c *Config) setDialAddress(hostaddr, dialPort string) error {
+	n, err := strconv.ParseUint(cmp.Or(dialPort, strconv.Itoa(endpoint.Port)), 10, 16)
+	if err != nil || n == 0 {
+		return fmt.Errorf("dsql: the URL's port is %s: must be a number from 1 to 65535", redact.Value(dialPort))
+	}
+	if hostaddr == "" {
+		if n != endpoint.Port {
+			return fmt.Errorf("dsql: the URL's port is %d and must be 5432, unless hostaddr names another address to dial", n)
+		}
+		return nil
+	}
+	ip, err := netip.ParseAddr(hostaddr)
+	if err != nil {
+		return fmt.Errorf("dsql: the URL's hostaddr is %s: must be an IP address", redact.Host(hostaddr))
+	}
+	c.DialAddress = netip.AddrPortFrom(ip, uint16(n)).String()
+	return nil
+}
+
+// setRootCAs reads the file that sslrootcert names. "system" is the default, as in libpq.
+func (c *Config) setRootCAs(file string) error {
+	if file == "system" {
+		return nil
+	}
+	info, err := os.Stat(file)
+	if err == nil && !info.Mode().IsRegular() {
+		return errors.New("dsql: the URL's sslrootcert must name a regular file") // reading a pipe could take forever
+	}
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		return redact.Wrap("dsql: the URL's sslrootcert cannot be read", err)
+	}
+	c.RootCAs = x509.NewCertPool()
+	if !c.RootCAs.AppendCertsFromPEM(pem) {
+		return fmt.Errorf("dsql: the URL's sslrootcert %s must be a PEM file of certificates, and has none", redact.Value(file))
+	}
+	return nil
+}
 
 func checkSSLMode(mode string) error {
 	switch mode {
 	case "require", "verify-ca", "verify-full":
 		return nil
 	case "disable", "allow", "prefer":
-		return fmt.Errorf("dsql: the URL's sslmode is %s, which allows connections without TLS: DSQL has none; give verify-full or leave it out", mode)
+		return fmt.Errorf("dsql: the URL's sslmode is %s, which allows connections without TLS, and must be verify-full or left out", mode)
 	}
-	return fmt.Errorf("dsql: the URL's sslmode is %.40q: give verify-full or leave it out", mode)
+	return fmt.Errorf("dsql: the URL's sslmode is %s and must be verify-full or left out", redact.Value(mode))
 }
 
 // unknownParam names the parameter, and never its value.
@@ -189,42 +232,14 @@ func unknownParam(name string) error {
 	if err := params.CheckOne(name, ""); err != nil {
 		return err
 	}
-	var nearest string
-	least := len(name) + 100
-	for _, known := range slices.Concat(urlParams, slices.Sorted(maps.Keys(params.Settings))) {
-		if d := distance(name, known); d < least {
-			nearest, least = known, d
-		}
-	}
-	return fmt.Errorf("dsql: the URL has an unknown parameter %.40q; the nearest known one is %s (session parameters go into options=-c name=value)", name, nearest)
+	nearest := params.Nearest(name, slices.Concat(urlParams, slices.Sorted(maps.Keys(params.Settings))))
+	return fmt.Errorf("dsql: the URL has an unknown parameter %s; the nearest known one is %s (session parameters go into options=-c name=value)", redact.Value(name), nearest)
 }
 
-// distance is the number of bytes to add, take or change between a and b.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
-}
-
-// URL writes c so that [ParseURL] reads the same Config, without a secret in it.
-// A URL cannot hold Credentials, AWSConfig, RootCAs, DialFunc, DialAddress,
-// CredentialsTimeout, PoolConfig, ConnectRate, ConnectBurst and Logger: they are
-// left out. RuntimeParams that have no parameter of their own become part of
-// options. URL returns "" if the Endpoint is not one.
+// URL returns a URL of which [ParseURL] makes the same Config, without a secret in it. A URL cannot
+// hold Credentials, AWSConfig, RootCAs, DialFunc, a DialAddress that is not an IP address and a port,
+// CredentialsTimeout, PoolConfig, ConnectLimiter and Logger: they are left out. RuntimeParams that
+// have no parameter of their own become part of options. URL returns "" if the Endpoint is invalid.
 func (c Config) URL() string {
 	e, err := endpoint.Parse(c.Endpoint)
 	if err != nil {
@@ -238,6 +253,10 @@ func (c Config) URL() string {
 	}
 	set("region", c.Region)
 	set("profile", c.Profile)
+	if address, err := netip.ParseAddrPort(c.DialAddress); err == nil {
+		query.Set("hostaddr", address.Addr().String())
+		query.Set("port", strconv.Itoa(int(address.Port())))
+	}
 	if c.TokenLifetime != 0 {
 		query.Set("token_lifetime", c.TokenLifetime.String())
 	}
@@ -254,7 +273,7 @@ func (c Config) URL() string {
 			query.Set("options", params.AppendOption(query.Get("options"), name, c.RuntimeParams[name]))
 		}
 	}
-	u := url.URL{Scheme: "postgres", Host: e.Name(), Path: "/" + database}
+	u := url.URL{Scheme: "postgres", Host: e.Name(), Path: "/" + seal.Database}
 	if c.User != "" {
 		u.User = url.User(c.User)
 	}
@@ -262,19 +281,35 @@ func (c Config) URL() string {
 	return u.String()
 }
 
-// FromEnv reads a Config from the environment: DSQL_ENDPOINT (required),
-// DSQL_REGION, DSQL_USER and DSQL_PROFILE, which are the fields of [Config] of
-// those names. AWS_* variables are the SDK's, which reads them where credentials
-// or the region come from it.
+// FromEnv reads a Config from the environment: DSQL_ENDPOINT (required), DSQL_REGION, DSQL_USER and
+// DSQL_PROFILE, which are the fields of [Config] of those names. The values are validated
+// as [ParseURL] does; space around all but the role is removed. AWS_* variables are the SDK's, which reads them where
+// credentials or the region come from it.
 func FromEnv() (Config, error) {
-	c := Config{
-		Endpoint: os.Getenv("DSQL_ENDPOINT"),
-		Region:   os.Getenv("DSQL_REGION"),
-		User:     os.Getenv("DSQL_USER"),
-		Profile:  os.Getenv("DSQL_PROFILE"),
-	}
-	if strings.TrimSpace(c.Endpoint) == "" {
+	env := func(name string) string { return strings.TrimSpace(os.Getenv(name)) }
+	// A role with space around it is refused, not guessed.
+	c := Config{Endpoint: env("DSQL_ENDPOINT"), Region: env("DSQL_REGION"), User: os.Getenv("DSQL_USER"), Profile: env("DSQL_PROFILE")}
+	if c.Endpoint == "" {
 		return Config{}, errors.New("dsql: the environment variable DSQL_ENDPOINT is not set: " + endpoint.Want)
 	}
+	if err := c.setEndpoint(c.Endpoint); err != nil {
+		return Config{}, err
+	}
+	if err := c.validate(); err != nil {
+		return Config{}, err
+	}
 	return c, nil
+}
+
+// setEndpoint sets the endpoint, which must agree with the region if there is one.
+func (c *Config) setEndpoint(given string) error {
+	e, err := endpoint.Parse(given)
+	if err != nil {
+		return err
+	}
+	c.Endpoint = e.Name()
+	if c.Region != "" {
+		_, err = e.In(c.Region)
+	}
+	return err
 }

@@ -48,6 +48,10 @@ func TestParseURL(t *testing.T) {
 		{"sslmode verify-full", "postgres://" + host + "?sslmode=verify-full", dsql.Config{Endpoint: host}},
 		{"settings", "postgres://" + host + "?sslnegotiation=postgres&connect_timeout=3&default_query_exec_mode=exec&pool_max_conns=20",
 			dsql.Config{Endpoint: host, Settings: params("sslnegotiation", "postgres", "connect_timeout", "3", "default_query_exec_mode", "exec", "pool_max_conns", "20")}},
+		{"address to dial", "postgres://" + host + "?hostaddr=127.0.0.1&port=6432", dsql.Config{Endpoint: host, DialAddress: "127.0.0.1:6432"}},
+		{"address to dial, with the default port", "postgres://" + host + "?hostaddr=%3A%3A1", dsql.Config{Endpoint: host, DialAddress: "[::1]:5432"}},
+		{"port 5432", "postgres://" + host + "?port=5432", dsql.Config{Endpoint: host}},
+		{"the system's CAs", "postgres://" + host + "?sslrootcert=system", dsql.Config{Endpoint: host}},
 		{"ampersands too many", "postgres://" + host + "?&search_path=a&&", dsql.Config{Endpoint: host, RuntimeParams: params("search_path", "a")}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -79,7 +83,7 @@ func TestURLIsRefused(t *testing.T) {
 		{"password in keywords and values", "host=" + host + " password=hunter2", []string{"more in it than a host name"}},
 		{"password without a scheme", "app:hunter2@" + host, []string{"more in it than a host name"}},
 		{"empty role", "postgres://@" + host, []string{"empty role"}},
-		{"Admin", "postgres://Admin@" + host, []string{`"Admin" is not admin`}},
+		{"Admin", "postgres://Admin@" + host, []string{`invalid role "Admin"`}},
 		{"broken escape in the role", "postgres://a%zz@" + host, []string{"role", "%25"}},
 		{"other port", "postgres://" + host + ":6432/postgres", []string{`"6432"`, "5432"}},
 		{"other database", "postgres://" + host + "/app", []string{`"app"`, "always postgres"}},
@@ -106,7 +110,14 @@ func TestURLIsRefused(t *testing.T) {
 		{"unknown parameter", "postgres://" + host + "?search_pth=hunter2", []string{`"search_pth"`, "nearest known one is search_path"}},
 		{"unknown pool parameter", "postgres://" + host + "?pool_max_connections=3", []string{`"pool_max_connections"`, "pool_max_conns"}},
 		{"hyphens", "postgres://" + host + "?pool-max-conn-lifetime=3m", []string{"nearest known one is pool_max_conn_lifetime ("}},
-		{"sslrootcert", "postgres://" + host + "?sslrootcert=/x", []string{`"sslrootcert"`}},
+		{"missing sslrootcert", "postgres://" + host + "?sslrootcert=/missing.pem", []string{"sslrootcert", "/missing.pem"}},
+		{"sslrootcert without a certificate", "postgres://" + host + "?sslrootcert=url_test.go", []string{`sslrootcert "url_test.go"`, "PEM"}},
+		{"empty sslrootcert", "postgres://" + host + "?sslrootcert=", []string{"sslrootcert is empty"}},
+		{"client certificate", "postgres://" + host + "?sslcert=/x", []string{`"sslcert"`}},
+		{"host name to dial", "postgres://" + host + "?hostaddr=localhost", []string{`hostaddr is "localhost"`, "IP address"}},
+		{"address with a port", "postgres://" + host + "?hostaddr=127.0.0.1%3A6432", []string{`hostaddr is "127.0.0.1:6432"`, "IP address"}},
+		{"port alone", "postgres://" + host + "?port=6432", []string{"port is 6432", "hostaddr"}},
+		{"port that is none", "postgres://" + host + "?hostaddr=127.0.0.1&port=0", []string{`port is "0"`, "65535"}},
 		{"user parameter", "postgres://" + host + "?user=eve", []string{"WithUser"}},
 		{"dbname parameter", "postgres://" + host + "?dbname=x", []string{"always postgres"}},
 		{"refused parameter", "postgres://" + host + "?statement_timeout=3s", []string{"statement_timeout", "deadline"}},
@@ -193,7 +204,7 @@ func TestSettingsAreChecked(t *testing.T) {
 
 func TestURLLeavesOutWhatItCannotHold(t *testing.T) {
 	cfg := dsql.Config{
-		Endpoint: " " + strings.ToUpper(host) + " ", User: "app", Credentials: harness.Credentials, DialAddress: "localhost", ConnectRate: 3,
+		Endpoint: " " + strings.ToUpper(host) + " ", User: "app", Credentials: harness.Credentials, DialAddress: "localhost",
 		RuntimeParams: map[string]string{"timezone": `Etc/UTC \x`, "datestyle": "ISO", "options": "-c extra_float_digits=1", "search_path": "a b"},
 	}
 	require.Equal(t, "postgres://app@"+host+"/postgres?options=-c%20extra_float_digits%3D1%20-c%20datestyle%3DISO%20-c%20timezone%3DEtc%2FUTC%5C%20%5C%5Cx&search_path=a%20b", cfg.URL())

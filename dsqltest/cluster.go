@@ -2,13 +2,12 @@ package dsqltest
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,13 +25,18 @@ const dropTimeout = 30 * time.Second
 const principal = "arn:aws:iam::123456789012:role/dsqltest"
 
 // Cluster is a local cluster: a database of the process's PostgreSQL server, behind a proxy that
-// speaks DSQL's side of the protocol. It is safe for concurrent use.
+// speaks DSQL's side of the protocol. With [WithPeer] it is one of the cluster's two endpoints. It is
+// safe for concurrent use.
 type Cluster struct {
 	region      string
 	database    string                 // its name on the PostgreSQL server
+	caFile      string                 // path of CertPEM
+	awsFile     string                 // path of an AWS configuration file with the credentials
 	credentials func() aws.Credentials // a function, so that printing shows no key
 	server      *postgres.Server
+	targeted    *atomic.Bool // a fault by target has been set; shared with the peer
 	proxy       *proxy.Proxy
+	peer        *Cluster // the other endpoint; nil: there is none
 	close       func() error
 }
 
@@ -63,37 +67,50 @@ func Run(ctx context.Context, opts ...Option) (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dsqltest: starting PostgreSQL: %w", err)
 	}
-	id := strings.ToLower(rand.Text()) // 26 characters, as a cluster ID has
-	creds := aws.Credentials{
-		AccessKeyID:     "AKIA" + rand.Text()[:16],
-		SecretAccessKey: (rand.Text() + rand.Text())[:40],
-		Source:          "dsqltest",
-	}
 	c := &Cluster{
-		region:      cfg.region,
-		database:    "dsql_" + id,
-		credentials: func() aws.Credentials { return creds },
+		database:    "dsql_" + newClusterID(),
+		credentials: func() aws.Credentials { return cfg.credentials },
 		server:      server,
+		targeted:    new(atomic.Bool),
 	}
 	c.close = sync.OnceValue(c.shutdown)
 	if err := c.createDatabase(ctx, cfg.roles); err != nil {
-		return nil, errors.Join(err, c.dropDatabase())
+		return nil, errors.Join(err, c.Close())
 	}
+	if err := c.listen(cfg, nil); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	if cfg.peer == "" {
+		return c, nil
+	}
+	c.peer = &Cluster{database: c.database, credentials: c.credentials, server: server, targeted: c.targeted, close: c.close, peer: c}
+	cfg.id, cfg.region = newClusterID(), cfg.peer
+	if err := c.peer.listen(cfg, c.proxy); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// listen makes the endpoint reachable. linked is the cluster's other endpoint, if it has one.
+func (c *Cluster) listen(cfg config, linked *proxy.Proxy) (err error) {
 	c.proxy, err = proxy.Start(proxy.Config{
-		ID:             id,
+		ID:             cfg.id,
 		Region:         cfg.region,
-		Server:         server,
+		Listen:         cfg.listen,
+		Server:         c.server,
 		Database:       c.database,
 		Credentials:    c.credentials,
 		Principal:      principal,
+		Linked:         linked,
 		MaxConnections: cfg.maxConnections,
 		ConnectRate:    cfg.connectRate,
 		ConnectBurst:   cfg.connectBurst,
 	})
 	if err != nil {
-		return nil, errors.Join(err, c.dropDatabase())
+		return err
 	}
-	return c, nil
+	c.region = cfg.region
+	return c.writeFiles()
 }
 
 // createDatabase creates the cluster's database and its roles.
@@ -120,6 +137,12 @@ func (c *Cluster) Endpoint() string { return c.proxy.Endpoint() }
 // Region returns the AWS Region of the cluster.
 func (c *Cluster) Region() string { return c.region }
 
+// Peer returns the cluster's endpoint in the other Region, or nil without [WithPeer]. Both are
+// endpoints of one database and accept the same credentials, so [Cluster.Options] of either open
+// both. Connections, faults, quotas and statistics belong to one endpoint. Close of either closes
+// both.
+func (c *Cluster) Peer() *Cluster { return c.peer }
+
 // Principal returns the ARN of the IAM role that the credentials of [Cluster.Options] belong to,
 // for AWS IAM GRANT. IAM allows it everything; database roles other than admin must be granted
 // to it.
@@ -128,12 +151,14 @@ func (c *Cluster) Principal() string { return principal }
 // Options returns what a client needs in addition to the endpoint: root CAs, the dial address and
 // credentials. Pass them to any constructor of package dsql, before or after your own options.
 func (c *Cluster) Options() []dsql.Option {
+	cfg := c.Config()
+	return []dsql.Option{dsql.WithRootCAs(cfg.RootCAs), dsql.WithDialFunc(cfg.DialFunc), dsql.WithCredentials(cfg.Credentials)}
+}
+
+func (c *Cluster) roots() *x509.CertPool {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(c.CertPEM())
-	provider := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-		return c.credentials(), nil
-	})
-	return []dsql.Option{dsql.WithRootCAs(roots), dsql.WithDialFunc(c.dial), dsql.WithCredentials(provider)}
+	return roots
 }
 
 func (c *Cluster) dial(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -141,8 +166,8 @@ func (c *Cluster) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	return d.DialContext(ctx, "tcp", c.Address())
 }
 
-// Address returns the address that the cluster listens on, host:port on loopback, for clients that
-// are not configured by [Cluster.Options]. They must send the endpoint as SNI.
+// Address returns the address to dial, host:port, for clients that are not configured by
+// [Cluster.Options]. They must send the endpoint as SNI.
 func (c *Cluster) Address() string { return c.proxy.Address() }
 
 // CertPEM returns the certificate authority that such clients must trust (libpq's sslrootcert). It
@@ -157,8 +182,17 @@ func (c *Cluster) Close() error { return c.close() }
 func (c *Cluster) String() string { return c.Endpoint() }
 
 func (c *Cluster) shutdown() error {
-	c.proxy.Close()
-	return c.dropDatabase()
+	var errs []error
+	for _, endpoint := range []*Cluster{c, c.peer} {
+		if endpoint == nil {
+			continue
+		}
+		if endpoint.proxy != nil {
+			endpoint.proxy.Close()
+		}
+		errs = append(errs, endpoint.removeFiles())
+	}
+	return errors.Join(append(errs, c.dropDatabase())...)
 }
 
 func (c *Cluster) dropDatabase() error {

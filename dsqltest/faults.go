@@ -24,7 +24,9 @@ func (c *Cluster) ConflictNext(n int) { c.proxy.Faults.ConflictNext(n) }
 func (c *Cluster) SchemaConflictNext(n int) { c.proxy.Faults.SchemaConflictNext(n) }
 
 // CutAtCommit cuts the connection of the next COMMIT, before or after the COMMIT is executed. The
-// client gets no reply in either case.
+// client gets no reply in either case. Faults of COMMITs queue: each call of CutAtCommit,
+// ConflictNext and SchemaConflictNext applies to the COMMITs after those of earlier calls.
+// [Cluster.Restore] empties the queue.
 func (c *Cluster) CutAtCommit(when CommitCut) { c.proxy.Faults.CutAtCommit(proxy.CommitCut(when)) }
 
 // CutConnections closes all connections at once and sends nothing.
@@ -42,10 +44,11 @@ func (c *Cluster) RefuseConnections(code string) { c.proxy.Faults.RefuseConnecti
 // SetWaking refuses new connections with "waking up cluster" for d, as an inactive cluster does.
 func (c *Cluster) SetWaking(d time.Duration) { c.proxy.Faults.SetWaking(d) }
 
-// SetClockOffset moves the clock that tokens are verified against, forward if d is positive.
-func (c *Cluster) SetClockOffset(d time.Duration) { c.proxy.Faults.SetClockOffset(d) }
+// SetClockOffset moves the endpoint's clock, forward if d is positive. Tokens expire by it, open
+// transactions are refused once they are 300 seconds old, and sessions end at 60 minutes.
+func (c *Cluster) SetClockOffset(d time.Duration) { c.proxy.SetClockOffset(d) }
 
-// SetLatency adds d to every round trip of a session.
+// SetLatency adds d to every round trip, those of connecting included.
 func (c *Cluster) SetLatency(d time.Duration) { c.proxy.Faults.SetLatency(d) }
 
 // Pause makes the cluster unresponsive until [Cluster.Resume]: connections stay open, nothing is
@@ -54,3 +57,19 @@ func (c *Cluster) Pause() { c.proxy.Faults.Pause() }
 
 // Resume ends a pause. What arrived during the pause is executed now.
 func (c *Cluster) Resume() { c.proxy.Faults.Resume() }
+
+// Cut takes the endpoint down until [Cluster.Restore]: it cuts all connections, and new ones are
+// reset during TLS.
+func (c *Cluster) Cut() { c.proxy.Cut() }
+
+// BlackHole makes the endpoint unreachable until [Cluster.Restore], as if packets were lost:
+// connections stay open and nothing is answered; new ones are accepted and get no answer to TLS.
+func (c *Cluster) BlackHole() { c.proxy.Faults.BlackHole() }
+
+// Restore ends all faults of the endpoint and empties the queue of those at COMMIT. It also ends
+// the faults by target, such as [Cluster.ConflictOn], which belong to the data and so to both
+// endpoints.
+func (c *Cluster) Restore() {
+	c.proxy.Restore()
+	c.endTargetFaults()
+}

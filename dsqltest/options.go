@@ -1,8 +1,12 @@
 package dsqltest
 
 import (
+	"crypto/rand"
 	"fmt"
+	"net"
 	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"github.com/go-dsql/dsql/internal/endpoint"
 )
@@ -14,6 +18,10 @@ const (
 
 type config struct {
 	region         string
+	peer           string // Region of the second endpoint; empty: there is none
+	listen         string // host:port; empty: a free port on loopback
+	id             string // cluster ID
+	credentials    aws.Credentials
 	roles          []string // other than admin
 	maxConnections int      // 0: no limit
 	connectRate    float64  // connections a second; 0: no limit
@@ -24,7 +32,15 @@ type config struct {
 type Option func(*config) error
 
 func newConfig(opts []Option) (config, error) {
-	cfg := config{region: defaultRegion}
+	cfg := config{
+		region: defaultRegion,
+		id:     newClusterID(),
+		credentials: aws.Credentials{
+			AccessKeyID:     "AKIA" + rand.Text()[:16],
+			SecretAccessKey: (rand.Text() + rand.Text())[:40],
+			Source:          "dsqltest",
+		},
+	}
 	for i, opt := range opts {
 		if opt == nil {
 			return config{}, fmt.Errorf("dsqltest: option %d is nil", i+1)
@@ -32,6 +48,9 @@ func newConfig(opts []Option) (config, error) {
 		if err := opt(&cfg); err != nil {
 			return config{}, err
 		}
+	}
+	if cfg.peer == cfg.region {
+		return config{}, fmt.Errorf("dsqltest: WithPeer(%q): must be another Region than the cluster's", cfg.peer)
 	}
 	return cfg, nil
 }
@@ -44,6 +63,59 @@ func WithRegion(region string) Option {
 			return fmt.Errorf("dsqltest: the region %q is not an AWS Region's name: use one such as us-east-1", region)
 		}
 		cfg.region = region
+		return nil
+	}
+}
+
+// WithPeer makes the cluster a multi-Region one: [Cluster.Peer] is its endpoint in another Region.
+func WithPeer(region string) Option {
+	return func(cfg *config) error {
+		if !endpoint.IsRegion(region) {
+			return fmt.Errorf("dsqltest: the region %q is not an AWS Region's name: use one such as us-east-2", region)
+		}
+		cfg.peer = region
+		return nil
+	}
+}
+
+// newClusterID returns 26 characters, as a cluster ID has.
+func newClusterID() string { return strings.ToLower(rand.Text()) }
+
+// WithListenAddress sets the address that the cluster listens on, host:port, such as
+// 127.0.0.1:5432. Port 0 is a free one. Clusters of one process may listen on the same address. The
+// default is a free port on loopback.
+func WithListenAddress(address string) Option {
+	return func(cfg *config) error {
+		if _, _, err := net.SplitHostPort(address); err != nil {
+			return fmt.Errorf("dsqltest: WithListenAddress(%q): must be host:port, such as 127.0.0.1:5432", address)
+		}
+		cfg.listen = address
+		return nil
+	}
+}
+
+// WithClusterID sets the cluster's ID, the first part of its endpoint: 26 characters of a-z and 0-9.
+// The default is random.
+func WithClusterID(id string) Option {
+	return func(cfg *config) error {
+		if !endpoint.IsClusterID(id) {
+			return fmt.Errorf("dsqltest: WithClusterID(%q): must be 26 characters of a-z and 0-9", id)
+		}
+		cfg.id = id
+		return nil
+	}
+}
+
+// WithCredentials sets the AWS credentials that sign the tokens the cluster accepts. The default is
+// random. They protect nothing: do not use credentials of an AWS account.
+func WithCredentials(accessKeyID, secretAccessKey string) Option {
+	return func(cfg *config) error {
+		for _, key := range []string{accessKeyID, secretAccessKey} {
+			if key == "" || strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
+				return fmt.Errorf("dsqltest: WithCredentials: each key must be printable ASCII without spaces, and not empty")
+			}
+		}
+		cfg.credentials.AccessKeyID, cfg.credentials.SecretAccessKey = accessKeyID, secretAccessKey
 		return nil
 	}
 }
@@ -72,7 +144,8 @@ func WithRole(name string) Option {
 }
 
 // WithConnectionLimit refuses connections beyond n open ones, with SQLSTATE 53300. DSQL's quota is
-// 10,000. Without the option the limit is PostgreSQL's, about 600 for all clusters of the process.
+// 10,000. Without the option the limit is PostgreSQL's, about 5,000 for all clusters of the process;
+// it is refused with SQLSTATE 53000, which DSQL does not use.
 func WithConnectionLimit(n int) Option {
 	return func(cfg *config) error {
 		if n < 1 {

@@ -30,6 +30,23 @@ func TestConnectionLimit(t *testing.T) {
 	require.NoError(t, open[1].Close(t.Context()))
 }
 
+func TestOptionsRefuse(t *testing.T) {
+	for want, opt := range map[string]Option{
+		"option 1 is nil":                          nil,
+		`WithListenAddress("5432"): must be host`:  WithListenAddress("5432"),
+		`WithClusterID("short"): must be 26 chara`: WithClusterID("short"),
+		`WithClusterID("ABCDEFGHIJKLMNOPQRSTUVWX`:  WithClusterID("ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
+		"WithCredentials: each key must be":        WithCredentials("AKIA", ""),
+		"WithCredentials: each":                    WithCredentials("", "secret"),
+		"WithCredentials: ":                        WithCredentials("AKIA", "two\nlines"),
+		`the region "mars" is not`:                 WithRegion("mars"),
+		"WithConnectionLimit(0): must be 1":        WithConnectionLimit(0),
+	} {
+		_, err := Run(t.Context(), opt)
+		require.ErrorContains(t, err, want)
+	}
+}
+
 func TestConnectQuota(t *testing.T) {
 	c := Start(t, WithConnectQuota(0.001, 3))
 	connect := func() error {

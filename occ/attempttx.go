@@ -6,6 +6,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/go-dsql/dsql/internal/pgtx"
 	"github.com/go-dsql/dsql/internal/sqlstate"
 )
 
@@ -14,9 +15,15 @@ import (
 // of the transaction to RunTx.
 type attemptTx struct {
 	pgx.Tx
-	failed     error // the server's first error
-	committed  bool  // the callback committed, or tried to
-	rolledBack bool  // the callback rolled back
+	session
+	run *run
+
+	owned      bool   // the connection is the caller's, not a pool's
+	sql        string // the last statement, up to the first error
+	failed     error  // the server's first error
+	commits    bool   // the callback called Commit
+	rolledBack bool   // the callback called Rollback, or the attempt has ended
+	closed     bool   // nothing more may be sent
 }
 
 // record records err if the server sent it, and returns it.
@@ -27,6 +34,28 @@ func (tx *attemptTx) record(err error) error {
 	return err
 }
 
+// before is called before each statement. One without arguments may end the transaction.
+func (tx *attemptTx) before(sql string, args []any) error {
+	if tx.closed {
+		return pgx.ErrTxClosed
+	}
+	if tx.failed == nil {
+		tx.sql = sql
+	}
+	if len(args) == 0 && pgtx.MayEnd(sql) {
+		tx.watchEnds()
+	}
+	return nil
+}
+
+// Conn returns the connection, on which the callback may do anything.
+func (tx *attemptTx) Conn() *pgx.Conn {
+	if !tx.closed {
+		tx.watchEnds()
+	}
+	return tx.Tx.Conn()
+}
+
 func (tx *attemptTx) Begin(context.Context) (pgx.Tx, error) { return nil, errNoSavepoints }
 
 // BeginTx makes RunTx on a transaction fail with the reason.
@@ -35,43 +64,69 @@ func (tx *attemptTx) BeginTx(context.Context, pgx.TxOptions) (pgx.Tx, error) {
 }
 
 func (tx *attemptTx) Commit(context.Context) error {
-	tx.committed = true
+	tx.commits = true
 	return errOwnCommit
 }
 
+// Rollback rolls back. If SQL has ended the transaction before, the attempt still fails for that.
 func (tx *attemptTx) Rollback(ctx context.Context) error {
-	tx.rolledBack = true
-	return rollback(ctx, tx.Tx)
+	if tx.closed {
+		return pgx.ErrTxClosed
+	}
+	if tx.endedItself(nil) != nil {
+		return errOwnEnd
+	}
+	err := tx.finish(ctx)
+	tx.session.inTx = false
+	return err
 }
 
 func (tx *attemptTx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
-	tag, err := tx.Tx.Exec(ctx, sql, args...)
-	if tag.String() == "COMMIT" {
-		tx.committed = true
+	if err := tx.before(sql, args); err != nil {
+		return pgconn.CommandTag{}, err
 	}
+	tag, err := tx.Tx.Exec(ctx, sql, args...)
 	return tag, tx.record(err)
 }
 
 func (tx *attemptTx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	if err := tx.before(sql, args); err != nil {
+		return errRows{err: err}, err
+	}
 	rows, err := tx.Tx.Query(ctx, sql, args...)
 	return &attemptRows{rows, tx}, tx.record(err)
 }
 
 func (tx *attemptTx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
+	if err := tx.before(sql, args); err != nil {
+		return errRows{err: err}
+	}
 	return &attemptRow{tx.Tx.QueryRow(ctx, sql, args...), tx}
 }
 
 func (tx *attemptTx) Prepare(ctx context.Context, name, sql string) (*pgconn.StatementDescription, error) {
+	if err := tx.before(sql, nil); err != nil {
+		return nil, err
+	}
 	description, err := tx.Tx.Prepare(ctx, name, sql)
 	return description, tx.record(err)
 }
 
 func (tx *attemptTx) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error) {
+	if err := tx.before("", nil); err != nil {
+		return 0, err
+	}
 	n, err := tx.Tx.CopyFrom(ctx, table, columns, rows)
 	return n, tx.record(err)
 }
 
 func (tx *attemptTx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
+	if err := tx.before("", nil); err != nil {
+		return errBatch{err: err}
+	}
+	if pgtx.BatchMayEnd(b) {
+		tx.watchEnds()
+	}
 	return &attemptBatch{tx.Tx.SendBatch(ctx, b), tx}
 }
 
@@ -127,3 +182,30 @@ func (b *attemptBatch) Query() (pgx.Rows, error) {
 func (b *attemptBatch) QueryRow() pgx.Row { return &attemptRow{b.BatchResults.QueryRow(), b.tx} }
 
 func (b *attemptBatch) Close() error { return b.tx.record(b.BatchResults.Close()) }
+
+// errRows and errBatch are the results of a transaction that is over.
+type errRows struct {
+	pgx.Rows
+	err error
+}
+
+func (r errRows) Close()            {}
+func (r errRows) Err() error        { return r.err }
+func (r errRows) Next() bool        { return false }
+func (r errRows) Scan(...any) error { return r.err }
+
+func (r errRows) CommandTag() pgconn.CommandTag                { return pgconn.CommandTag{} }
+func (r errRows) FieldDescriptions() []pgconn.FieldDescription { return nil }
+func (r errRows) Values() ([]any, error)                       { return nil, r.err }
+func (r errRows) RawValues() [][]byte                          { return nil }
+func (r errRows) Conn() *pgx.Conn                              { return nil }
+
+type errBatch struct {
+	pgx.BatchResults
+	err error
+}
+
+func (b errBatch) Exec() (pgconn.CommandTag, error) { return pgconn.CommandTag{}, b.err }
+func (b errBatch) Query() (pgx.Rows, error)         { return errRows{err: b.err}, b.err }
+func (b errBatch) QueryRow() pgx.Row                { return errRows{err: b.err} }
+func (b errBatch) Close() error                     { return b.err }

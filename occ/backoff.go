@@ -59,7 +59,9 @@ func (r *run) delay(k kind) (time.Duration, bool) {
 		return r.conflictWait.wait(n), n <= maxUnseenError
 	case expiredSignature:
 		return 0, n == 1
-	case noConnection:
+	case outOfTime:
+		return 0, false
+	case noConnection, lostStatement, unseenCommit:
 		return connectWait.wait(n), true
 	case connectLimit:
 		return limitWait.wait(n), true
@@ -72,9 +74,10 @@ func (r *run) delay(k kind) (time.Duration, bool) {
 	return r.conflictDelay(n), true
 }
 
+// conflictDelay is longer in a crowd, but not the first time: one conflict does not make a crowd.
 func (r *run) conflictDelay(n int) time.Duration {
 	bound := r.conflictWait.bound(n)
-	if r.db != nil {
+	if r.db != nil && n > 1 {
 		took := min(r.took, r.conflictWait.max)
 		bound = max(bound, crowd*took*time.Duration(waiters.Len(r.db)))
 	}

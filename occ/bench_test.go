@@ -2,10 +2,12 @@ package occ_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -46,6 +48,113 @@ func BenchmarkHotRow(b *testing.B) {
 				})
 			}
 		}
+	}
+}
+
+// BenchmarkColdBesideHot has cold workers, each on a row of its own, beside workers on a hot row of
+// the same pool. Half of the cold ones use pgx.BeginTxFunc, at the same time: RunTx must not cost
+// more.
+func BenchmarkColdBesideHot(b *testing.B) {
+	const length = 10 * time.Second
+	for _, hot := range []int{8, 32} {
+		b.Run(strconv.Itoa(hot), func(b *testing.B) {
+			pool := openScriptedRow(b, hot+4)
+			warm(b, pool, hot+4)
+			for b.Loop() {
+				var wg sync.WaitGroup
+				start := time.Now()
+				for range hot {
+					work(&wg, b, start, length, func() error {
+						return policies[0].run(b.Context(), pool, func(tx pgx.Tx) error { return addOne(b.Context(), tx) })
+					})
+				}
+				var times [4]*[]time.Duration
+				for i := range times {
+					run := []runTx{withoutBackoff, policies[0].run}[i%2]
+					times[i] = work(&wg, b, start, length, func() error {
+						return run(b.Context(), pool, func(tx pgx.Tx) error { return addOneTo(b.Context(), tx, 100+i) })
+					})
+				}
+				wg.Wait()
+				b.ReportMetric(0, "ns/op")
+				for i, name := range []string{"BeginFunc", "RunTx"} {
+					all := append(*times[i], *times[i+2]...)
+					slices.Sort(all)
+					b.ReportMetric(float64(len(all))/length.Seconds(), name+"/s")
+					b.ReportMetric(float64(all[len(all)*99/100])/1e6, name+"-p99-ms")
+				}
+			}
+		})
+	}
+}
+
+// work runs f again and again for a time, and returns how long each took.
+func work(wg *sync.WaitGroup, b *testing.B, start time.Time, length time.Duration, f func() error) *[]time.Duration {
+	times := new([]time.Duration)
+	wg.Go(func() {
+		for time.Since(start) < length {
+			began := time.Now()
+			if err := f(); err != nil {
+				b.Error(err)
+			}
+			*times = append(*times, time.Since(began))
+		}
+	})
+	return times
+}
+
+// BenchmarkOneConflict has 20 goroutines delete one row: one commits, the others conflict once, find
+// nothing and return an error of their own.
+func BenchmarkOneConflict(b *testing.B) {
+	gone := errors.New("no such row")
+	for _, way := range []struct {
+		name string
+		run  runTx
+	}{
+		{"Retry", func(ctx context.Context, pool *pgxpool.Pool, fn func(pgx.Tx) error) error {
+			return occ.Retry(ctx, func(ctx context.Context) error { return pgx.BeginTxFunc(ctx, pool, repeatableRead, fn) })
+		}},
+		{"RunTx", policies[0].run},
+	} {
+		b.Run(way.name, func(b *testing.B) {
+			pool := openScriptedRow(b, 20)
+			warm(b, pool, 20)
+			var times []time.Duration
+			row := 1000
+			for b.Loop() {
+				row++
+				var mu sync.Mutex
+				var wg sync.WaitGroup
+				for range 20 {
+					wg.Go(func() {
+						began := time.Now()
+						err := way.run(b.Context(), pool, func(tx pgx.Tx) error {
+							var n int64
+							if err := tx.QueryRow(b.Context(), selectN, row).Scan(&n); err != nil {
+								return err
+							}
+							if n != 0 {
+								return gone
+							}
+							_, err := tx.Exec(b.Context(), "update t set n = $1 where id = $2", 1, row)
+							return err
+						})
+						took := time.Since(began)
+						if err != nil && err != gone {
+							b.Error(err)
+						}
+						mu.Lock()
+						times = append(times, took)
+						mu.Unlock()
+					})
+				}
+				wg.Wait()
+			}
+			slices.Sort(times)
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(float64(times[len(times)/2])/1e6, "p50-ms")
+			b.ReportMetric(float64(times[len(times)-1])/1e6, "max-ms")
+		})
 	}
 }
 
@@ -220,12 +329,14 @@ func value(b *testing.B, pool *pgxpool.Pool) (n int) {
 	return n
 }
 
-func addOne(ctx context.Context, tx pgx.Tx) error {
+func addOne(ctx context.Context, tx pgx.Tx) error { return addOneTo(ctx, tx, 1) }
+
+func addOneTo(ctx context.Context, tx pgx.Tx, row int) error {
 	var n int64
-	if err := tx.QueryRow(ctx, selectN, 1).Scan(&n); err != nil {
+	if err := tx.QueryRow(ctx, selectN, row).Scan(&n); err != nil {
 		return err
 	}
-	_, err := tx.Exec(ctx, "update t set n = $1 where id = $2", n+1, 1)
+	_, err := tx.Exec(ctx, "update t set n = $1 where id = $2", n+1, row)
 	return err
 }
 

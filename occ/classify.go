@@ -31,15 +31,26 @@ const (
 	expiredSignature             // the next connection signs a new token
 	noConnection                 // none could be made, or it was lost before COMMIT was sent
 	connectLimit                 // 53300, 53400
+	unknownCommit                // COMMIT was sent and not answered: for WithCommitCheck only
+	lostStatement                // WithIdempotent: its connection was lost, perhaps after it was applied
+	unseenCommit                 // and it says that nothing was applied
+	outOfTime                    // the time of WithMaxElapsed ended it
 	kinds                        // the number of kinds
 )
 
-// classifyInTx classifies an error of a transaction's statement: nothing has been committed.
-func classifyInTx(err error) kind {
+// isSettled reports whether a run that has ended is the cause of err. What it says of the outcome
+// holds, whatever else is in err: nothing is run again.
+func isSettled(err error) bool {
 	var gaveUp *RetryError
 	var unknown *CommitUnknownError
+	var ended *endedError
+	return errors.As(err, &gaveUp) || errors.As(err, &unknown) || errors.As(err, &ended)
+}
+
+// classifyInTx classifies an error of a transaction's statement: nothing has been committed.
+func classifyInTx(err error) kind {
 	switch {
-	case errors.As(err, &gaveUp), errors.As(err, &unknown):
+	case isSettled(err):
 		return permanent
 	case ConflictKind(err) == SchemaConflict:
 		return schemaConflict
@@ -47,7 +58,7 @@ func classifyInTx(err error) kind {
 		return dataConflict
 	case sqlstate.Has(err, sqlstate.IsStalePlan):
 		return stalePlan
-	case sqlstate.Has(err, sqlstate.IsUnavailable):
+	case sqlstate.Has(err, sqlstate.IsUnavailable), sqlstate.Has(err, sqlstate.IsWaking):
 		return noConnection
 	}
 	return permanent
@@ -56,6 +67,8 @@ func classifyInTx(err error) kind {
 // classifyBegin classifies an error that came in place of a transaction: nothing has run.
 func classifyBegin(err error) kind {
 	switch {
+	case isSettled(err):
+		return permanent
 	case sqlstate.Has(err, sqlstate.IsSignatureExpired):
 		return expiredSignature
 	case sqlstate.Has(err, sqlstate.IsAccessDenied):
@@ -69,16 +82,31 @@ func classifyBegin(err error) kind {
 }
 
 // classifyAutocommit classifies an error of a function given to Retry, whose statements commit by
-// themselves: only what has certainly done nothing may be retried.
-func classifyAutocommit(err error) kind {
+// themselves: only what has certainly done nothing may be retried, unless it is idempotent.
+func classifyAutocommit(err error, idempotent bool) kind {
 	var connect *pgconn.ConnectError
-	if errors.As(err, &connect) || sqlstate.Has(err, sqlstate.IsConnectLimit) {
+	switch {
+	case isSettled(err):
+		return permanent
+	case errors.As(err, &connect), sqlstate.Has(err, sqlstate.IsConnectLimit), sqlstate.Has(err, sqlstate.IsWaking):
 		return classifyBegin(err)
 	}
-	if k := classifyInTx(err); k != noConnection {
-		return k
+	k := classifyInTx(err)
+	switch {
+	case k == permanent && idempotent && isLost(err) && !sqlstate.Has(err, sqlstate.IsAccessDenied),
+		k == noConnection && idempotent:
+		return lostStatement
+	case k == noConnection:
+		return permanent
 	}
-	return permanent
+	return k
+}
+
+func isAborted(err error) bool { return sqlstate.Has(err, sqlstate.IsAborted) }
+
+// isCanceled reports whether the server canceled a statement, as it is asked to when a context ends.
+func isCanceled(err error) bool {
+	return sqlstate.Has(err, func(e sqlstate.Error) bool { return e.SQLState() == "57014" })
 }
 
 // isLost reports whether err says that a connection was cut or could not be made. It is only for

@@ -44,16 +44,22 @@ func ConflictKind(err error) Conflict {
 // RetryEvent describes an attempt that failed and is about to be retried.
 type RetryEvent struct {
 	Attempt int           // the attempt that failed; the first is 1
-	Delay   time.Duration // the wait before the next, unless another commit ends it
+	Delay   time.Duration // the wait before the next, unless a commit ends it; 0 if only the serial key is waited for
 	Err     error         // why the attempt failed
 }
 
 // RetryError reports that the attempts, the time or the context ended before the transaction
-// could commit. Nothing has been committed. An outer [Retry] or [RunTx] does not retry it.
+// could commit. A transaction of [RunTx], [RunTxValue], [RunTxOf], [RunSQLTx] or [RunBatch] has
+// committed nothing then. [Retry] cannot promise that: what its function did outside a transaction
+// stays done. Nothing retries an error that is or wraps a RetryError.
 type RetryError struct {
 	Attempts int           // the number of attempts made
 	Elapsed  time.Duration // the time since the start
 	Err      error         // the last conflict, and the context's error if the context ended
+
+	// MaybeApplied is set by [Retry] if the context ended while the last attempt ran: the server may
+	// have applied its statement.
+	MaybeApplied bool
 }
 
 // Error returns the attempts, the time and the last conflict.
@@ -62,7 +68,11 @@ func (e *RetryError) Error() string {
 	if e.Attempts != 1 {
 		attempts = fmt.Sprintf("%d attempts", e.Attempts)
 	}
-	return fmt.Sprintf("occ: gave up after %s in %v: %v", attempts, e.Elapsed.Round(time.Millisecond), e.Err)
+	last := ""
+	if e.MaybeApplied {
+		last = ", the last of which may have been applied"
+	}
+	return fmt.Sprintf("occ: gave up after %s in %v%s: %v", attempts, e.Elapsed.Round(time.Millisecond), last, e.Err)
 }
 
 // Unwrap returns the last conflict, and the context's error if the context ended.
@@ -70,8 +80,9 @@ func (e *RetryError) Unwrap() error { return e.Err }
 
 // CommitUnknownError reports that the server may or may not have committed: COMMIT was sent,
 // and then the connection was cut, the context ended, or the answer left it open (XX000, 40003,
-// classes 08, 57 and 58). RunTx never retries such a transaction. Look up what it wrote, on a
-// new connection, by an ID of the request, and run it again only if nothing is there.
+// classes 08, 57 and 58). Such a transaction is not retried, unless [WithCommitCheck] says that it
+// was not applied. Look up what it wrote, on a new connection, by an ID of the request, and run it
+// again only if nothing is there. Nothing retries an error that is or wraps a CommitUnknownError.
 type CommitUnknownError struct {
 	Err error // what came in place of an answer
 }

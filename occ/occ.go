@@ -7,9 +7,10 @@
 //		return err
 //	})
 //
-// [RunTx], [RunTxValue] and [RunSQLTx] run a transaction until it commits; [Retry] runs statements
-// that commit by themselves. A COMMIT whose outcome is unknown is never retried: it is a
-// [*CommitUnknownError]. Giving up is a [*RetryError].
+// [RunTx], [RunTxValue], [RunSQLTx] and [RunTxOf] run a transaction until it commits; [RunBatch]
+// does in one round trip; [Retry] runs statements that commit by themselves. A COMMIT whose outcome
+// is unknown is not retried: it is a [*CommitUnknownError], unless [WithCommitCheck] finds out.
+// Giving up is a [*RetryError].
 //
 // The package works with any pgx pool or connection and with database/sql. It does not depend on
 // the AWS SDK.
@@ -17,8 +18,10 @@ package occ
 
 import (
 	"context"
+	"errors"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // TxBeginner begins transactions: *pgxpool.Pool, *pgxpool.Conn, *pgx.Conn.
@@ -33,66 +36,96 @@ type TxBeginner interface {
 // fn returns nil to commit, an error to roll back. RunTx retries if that error is or wraps (%w,
 // errors.Join) a conflict, a stale plan after a schema change, XX000 "server unavailable", or the
 // loss of the transaction's connection: nothing has been committed then. Any other error is
-// returned as it is. A conflict that fn swallows fails COMMIT, and counts. Failing to begin is
+// returned as it is, and so is one that is or wraps a [*RetryError] or a [*CommitUnknownError],
+// whatever else it wraps. A conflict that fn swallows fails COMMIT, and counts. Failing to begin is
 // retried too, unless the role or the token was refused; a token's "Signature expired" is retried
 // once, with a new token. See docs/concurrency.md.
 //
 // If the outcome of COMMIT is unknown, RunTx returns a [*CommitUnknownError] and does not run fn
-// again.
+// again, unless the transaction is read-only or [WithCommitCheck] says that it was not applied.
 //
 // DSQL has no savepoints: tx.Begin, and RunTx on tx's connection, fail at once. tx.Commit fails;
 // tx.Rollback rolls back, after which fn must return an error. When fn panics or calls
 // runtime.Goexit the transaction is rolled back. The rollback does not depend on ctx, so the
 // connection survives when ctx ends between two statements.
 //
-// On a hot row RunTx prioritizes the transaction that has waited longest; to do so, a call that
-// has committed now and then returns later, by at most the duration of its attempt (see
-// docs/performance.md).
+// A transaction that fn ends itself, by SQL or on tx.Conn(), is not run again whatever fn returns,
+// and the error says so. To see that, RunTx replaces a protocol trace (pgproto3.Frontend.Trace) of
+// the connection while fn may use the connection itself.
+//
+// ctx bounds everything. A statement that does not end with it, since fn gave it another context,
+// ends half a second later. See [WithMaxElapsed] for the other bound.
+//
+// On a hot row RunTx prioritizes the transaction that has waited longest (see docs/performance.md).
 func RunTx(ctx context.Context, db TxBeginner, fn func(tx pgx.Tx) error, opts ...RetryOption) error {
+	return runTx(ctx, db, fn, fn == nil, opts)
+}
+
+func runTx(ctx context.Context, db TxBeginner, fn func(tx pgx.Tx) error, missing bool, opts []RetryOption) error {
 	r, err := newRun(db, opts)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case isNil(db):
+		return errNilDatabase
+	case missing:
+		return errNilCallback
 	}
 	own := ownConn(db)
 	if own != nil && !own.IsClosed() && own.PgConn().TxStatus() != 'I' {
 		return errNoSavepoints
 	}
 	return r.do(ctx, func() *failure {
-		failed := attempt(ctx, db, r.txOptions, fn)
-		if failed != nil && own != nil && own.IsClosed() {
+		failed := r.attempt(ctx, db, fn)
+		if failed != nil && failed.kind != unknownCommit && own != nil && own.IsClosed() {
 			failed.kind = permanent // there is nothing to begin again on
 		}
 		return failed
 	})
 }
 
+var (
+	errNilDatabase = errors.New("occ: the database must not be nil: use a pool or a connection")
+	errNilCallback = errors.New("occ: the callback must not be nil")
+)
+
 // RunTxValue is [RunTx] for an fn that returns a value. It returns the value of the attempt that
-// committed, or the zero value and an error.
+// committed, or that may have: beside a [*CommitUnknownError] stands the value of its attempt.
+// Beside any other error it is zero.
 func RunTxValue[T any](ctx context.Context, db TxBeginner, fn func(tx pgx.Tx) (T, error), opts ...RetryOption) (T, error) {
-	var value T
-	err := RunTx(ctx, db, func(tx pgx.Tx) (err error) {
+	var value, zero T
+	err := runTx(ctx, db, func(tx pgx.Tx) (err error) {
 		value, err = fn(tx)
 		return err
-	}, opts...)
-	if err != nil {
-		var zero T
+	}, fn == nil, opts)
+	var unknown *CommitUnknownError
+	if err != nil && !errors.As(err, &unknown) {
 		return zero, err
 	}
-	return value, nil
+	return value, err
 }
 
 // Retry runs fn, and runs it again whenever its error says that nothing was done: a conflict, a
 // stale plan after a schema change, or a failure to connect. It is for statements outside a
 // transaction, DDL among them; fn must be safe to run again. A connection that was cut leaves open
-// whether the statement was applied, so that error is returned, as any other is.
+// whether the statement was applied, so that error is returned, as any other is, unless
+// [WithIdempotent] says that this does no harm. What was done before an error stays done: see
+// [RetryError].
 func Retry(ctx context.Context, fn func(context.Context) error, opts ...RetryOption) error {
 	r, err := newRun(nil, opts)
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case fn == nil:
+		return errNilCallback
 	}
+	r.autocommits = true
 	return r.do(ctx, func() *failure {
 		if err := fn(ctx); err != nil {
-			return &failure{classifyAutocommit(err), err}
+			if !isSettled(err) {
+				err = withContext(ctx, err)
+			}
+			return &failure{classifyAutocommit(err, r.idempotent), err}
 		}
 		return nil
 	})
@@ -103,6 +136,8 @@ func ownConn(db TxBeginner) *pgx.Conn {
 	switch db := db.(type) {
 	case *pgx.Conn:
 		return db
+	case *pgxpool.Pool:
+		return nil
 	case interface{ Conn() *pgx.Conn }:
 		return db.Conn()
 	}

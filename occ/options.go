@@ -1,13 +1,14 @@
 package occ
 
 import (
+	"context"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// RetryOption sets how [RunTx], [RunTxValue], [RunSQLTx] and [Retry] retry.
+// RetryOption sets how [RunTx], [RunTxValue], [RunTxOf], [RunSQLTx], [RunBatch] and [Retry] retry.
 type RetryOption func(*policy) error
 
 // policy is what the options of one call say.
@@ -18,6 +19,10 @@ type policy struct {
 	txOptions    pgx.TxOptions
 	onRetry      func(RetryEvent)
 	serialKey    string
+	interrupts   bool // WithMaxElapsed was given: it ends statements too
+	idempotent   bool
+	autocommits  bool // of Retry: what an attempt did is not rolled back
+	commitCheck  func(context.Context) (applied bool, err error)
 }
 
 const (
@@ -54,10 +59,10 @@ func WithMaxAttempts(n int) RetryOption {
 }
 
 // WithBackoff sets the waits after conflicts. Each wait is random, from 0 to a bound that starts
-// at base, grows fourfold with each conflict and ends at max; the bound is larger while many
-// transactions of this process wait on the same database. Defaults, and 0: 10 ms and 500 ms.
-// Commits on that database end the wait of the transaction that began first. The waits after a
-// failure to connect are longer, and WithBackoff does not set them.
+// at base, grows fourfold with each conflict and ends at max. From the second conflict on, the bound
+// is larger while many transactions of this process wait on the same database. Defaults, and 0:
+// 10 ms and 500 ms. Commits on that database end the wait of the transaction that began first. The
+// waits after a failure to connect are longer, and WithBackoff does not set them.
 func WithBackoff(base, max time.Duration) RetryOption {
 	return func(p *policy) error {
 		if base < 0 || max < 0 || base > delayLimit || max > delayLimit {
@@ -83,14 +88,17 @@ func WithBackoff(base, max time.Duration) RetryOption {
 	}
 }
 
-// WithMaxElapsed gives up when a conflict comes d or later after the start. Default, and 0: 30
-// seconds. It does not interrupt an attempt that is running: for that, set a deadline on ctx.
+// WithMaxElapsed gives up when an attempt fails d or later after the start. Default, and 0: 30
+// seconds. It bounds waiting too: for a connection, for BEGIN, for the serial key, between attempts
+// and for the answer to ROLLBACK, which has half a second more. A d other than 0 also ends a
+// statement of [RunTx] or [RunSQLTx] that is running when the time is over, and closes its
+// connection. COMMIT has the bounds of ctx only.
 func WithMaxElapsed(d time.Duration) RetryOption {
 	return func(p *policy) error {
 		if d < 0 || d > elapsedLimit {
 			return fmt.Errorf("occ: invalid elapsed time %v: must be 0 to %v, 0 for the default", d, elapsedLimit)
 		}
-		p.maxElapsed = d
+		p.maxElapsed, p.interrupts = d, d > 0
 		if d == 0 {
 			p.maxElapsed = defaultMaxElapsed
 		}
@@ -115,15 +123,42 @@ func WithOnRetry(f func(RetryEvent)) RetryOption {
 	}
 }
 
-// WithSerialKey makes the transactions of this process that have the same key run one after
-// another, first come first served, from the moment one of them conflicts until none is waiting.
-// Without conflicts it costs nothing. It is for hot rows: choose a key that names the row, such as
-// "account/42". Other processes conflict as usual. Waiting holds no connection and ends with the
-// context, or with the time of [WithMaxElapsed]. A transaction inside another with the same key
-// would wait for itself. Default, and "": none.
+// WithSerialKey makes the transactions of this process on one database handle that have the same
+// key run one after another, first come first served, from the moment one of them conflicts. After
+// some commits without a conflict two may run at once, then four, then all; another conflict makes
+// it one again. Without conflicts it costs nothing. It is for hot rows: choose a key that names the
+// row, such as "account/42". Other processes conflict as usual. Waiting holds no connection and ends
+// with the context, or with the time of [WithMaxElapsed]. A transaction inside another with the same
+// key would wait for itself. Calls of [Retry] have no handle: all those with the same key queue
+// together. Default, and "": none.
 func WithSerialKey(key string) RetryOption {
 	return func(p *policy) error {
 		p.serialKey = key
+		return nil
+	}
+}
+
+// WithCommitCheck has f find out what became of a COMMIT that was sent and not answered. If it
+// reports that the transaction was applied, RunTx returns nil; if not, the transaction is run again;
+// if f fails, RunTx returns the [*CommitUnknownError] together with f's error. f must use a
+// connection of its own, and is run again if that is lost.
+//
+// A COMMIT that is still on its way when f looks may be applied afterwards. So the transaction must
+// write a row with a unique key, such as the ID of the request, and f must look for that row: then
+// the late COMMIT and the one of the second run cannot both be applied. [Retry] ignores the option.
+func WithCommitCheck(f func(ctx context.Context) (applied bool, err error)) RetryOption {
+	return func(p *policy) error {
+		p.commitCheck = f
+		return nil
+	}
+}
+
+// WithIdempotent has [Retry] also run its function again when a connection was lost or a part of
+// DSQL was unavailable, and so a statement may have been applied. It is for reads, and for writes
+// that may be applied twice. The other functions ignore it.
+func WithIdempotent() RetryOption {
+	return func(p *policy) error {
+		p.idempotent = true
 		return nil
 	}
 }

@@ -16,6 +16,12 @@ var (
 	serial  fairness.Serial
 )
 
+// serialKey names a key of [WithSerialKey].
+type serialKey struct {
+	db  any
+	key string
+}
+
 // run is the state of one call: how far its attempts have come.
 type run struct {
 	policy
@@ -24,9 +30,11 @@ type run struct {
 	start       time.Time
 	took        time.Duration // the duration of the last attempt
 	attempts    int
-	failures    [kinds]int // by kind
-	serialized  bool       // it holds the serial key
-	prioritized bool       // a commit ended its wait and lets it go first
+	failures    [kinds]int     // by kind
+	stale       staleStatement // the last
+	serialized  bool           // it holds the serial key
+	prioritized bool           // a commit ended its wait and lets it go first
+	unsure      bool           // a statement outside a transaction may have been applied
 }
 
 func newRun(db any, opts []RetryOption) (*run, error) {
@@ -35,21 +43,35 @@ func newRun(db any, opts []RetryOption) (*run, error) {
 		return nil, err
 	}
 	r := &run{policy: p}
-	if reflect.ValueOf(db).Comparable() {
+	if v := reflect.ValueOf(db); v.IsValid() && v.Comparable() {
 		r.db = db
 	}
 	return r, nil
 }
 
+// isNil reports whether v is nil, or a nil pointer or function in an interface.
+func isNil(v any) bool {
+	switch v := reflect.ValueOf(v); v.Kind() {
+	case reflect.Invalid:
+		return true
+	case reflect.Pointer, reflect.Func, reflect.Map, reflect.Interface, reflect.Chan, reflect.Slice:
+		return v.IsNil()
+	}
+	return false
+}
+
 // do makes attempts until one succeeds, one fails permanently, or the budget is used up.
 func (r *run) do(ctx context.Context, attempt func() *failure) error {
-	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("occ: not begun: %w", err)
-	}
 	r.start = time.Now()
-	// Deferred, as an attempt may panic.
-	defer r.releaseSerial()
-	defer r.endPriority()
+	if ctx.Err() != nil {
+		return fmt.Errorf("occ: not begun: %w", contextError(ctx))
+	}
+	ended := false // deferred, as an attempt may panic
+	defer func() {
+		r.endPriority()
+		r.releaseSerial(ended)
+		waiters.Wake(r.db)
+	}()
 	if err := r.acquireSerial(ctx, false); err != nil {
 		return r.gaveUp(err)
 	}
@@ -59,14 +81,20 @@ func (r *run) do(ctx context.Context, attempt func() *failure) error {
 		failed := attempt()
 		r.took = time.Since(began)
 		r.endPriority()
+		if failed != nil && failed.kind == unknownCommit {
+			failed = r.checkCommit(ctx, failed)
+		}
 		if failed == nil {
-			r.releaseSerial()
-			waiters.Committed(ctx, r.db, min(r.took, r.conflictWait.max))
+			ended = true
 			return nil
 		}
 		r.attempts++
+		r.unsure = r.unsure || r.autocommits && (failed.kind == permanent || failed.kind == lostStatement)
 		if failed.kind == permanent {
-			return r.permanent(ctx, failed.err, last)
+			return r.permanent(ctx, failed, last)
+		}
+		if failed.kind == outOfTime && last != nil {
+			failed.err = fmt.Errorf("%w, after: %w", failed.err, last)
 		}
 		last = failed.err
 		r.failures[failed.kind]++
@@ -79,14 +107,20 @@ func (r *run) do(ctx context.Context, attempt func() *failure) error {
 // wait waits for the next attempt, or gives up.
 func (r *run) wait(ctx context.Context, failed *failure) error {
 	delay, ok := r.delay(failed.kind)
-	left := r.maxElapsed - time.Since(r.start)
 	if ctx.Err() != nil {
-		return r.gaveUp(fmt.Errorf("%w, after: %w", ctx.Err(), failed.err))
+		if errors.Is(failed.err, ctx.Err()) {
+			return r.gaveUp(failed.err)
+		}
+		return r.gaveUp(fmt.Errorf("%w, after: %w", contextError(ctx), failed.err))
 	}
+	left := r.left()
 	if !ok || left <= 0 || r.attempts == r.maxAttempts {
 		return r.gaveUp(failed.err)
 	}
 	delay = min(delay, left)
+	if r.queues(failed.kind) {
+		delay = 0 // how long the queue is, nobody knows
+	}
 	if r.onRetry != nil {
 		r.onRetry(RetryEvent{Attempt: r.attempts, Delay: delay, Err: failed.err})
 	}
@@ -96,15 +130,29 @@ func (r *run) wait(ctx context.Context, failed *failure) error {
 	return nil
 }
 
+// left returns what is left of the time of [WithMaxElapsed].
+func (r *run) left() time.Duration { return r.maxElapsed - time.Since(r.start) }
+
+// queues reports whether the run waits for the serial key after a failure, in place of a delay.
+func (r *run) queues(k kind) bool {
+	return k == dataConflict && r.serialKey != "" && !r.serialized
+}
+
 func (r *run) sleep(ctx context.Context, k kind, delay time.Duration) (err error) {
 	switch {
-	case k == dataConflict && r.serialKey != "" && !r.serialized:
+	case r.queues(k):
 		return r.acquireSerial(ctx, true)
-	case delay == 0:
-		return nil
-	case k == dataConflict && r.db != nil && !r.serialized:
+	case k == dataConflict && r.serialized:
+		serial.Conflict(r.serialName())
+	case k == dataConflict && r.db != nil && delay > 0:
 		r.prioritized, err = waiters.Wait(ctx, r.db, r.start, delay)
+		if err != nil {
+			err = contextError(ctx)
+		}
 		return err
+	}
+	if delay == 0 {
+		return nil
 	}
 	timer := time.NewTimer(delay)
 	defer timer.Stop()
@@ -112,25 +160,30 @@ func (r *run) sleep(ctx context.Context, k kind, delay time.Duration) (err error
 	case <-timer.C:
 		return nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return contextError(ctx)
 	}
 }
 
-// acquireSerial waits for the serial key if another run holds it. A key that nobody holds is taken
-// only when it is hot.
-func (r *run) acquireSerial(ctx context.Context, hot bool) (err error) {
-	if r.serialKey != "" {
-		r.serialized, err = serial.Acquire(ctx, r.serialKey, hot, r.maxElapsed-time.Since(r.start))
+// acquireSerial waits for the serial key if it is limited, as it is after a conflict.
+func (r *run) acquireSerial(ctx context.Context, conflict bool) (err error) {
+	if r.serialKey == "" {
+		return nil
+	}
+	r.serialized, err = serial.Acquire(ctx, r.serialName(), conflict, r.left())
+	if err != nil && ctx.Err() != nil {
+		err = contextError(ctx)
 	}
 	return err
 }
 
-func (r *run) releaseSerial() {
+func (r *run) releaseSerial(committed bool) {
 	if r.serialized {
 		r.serialized = false
-		serial.Release(r.serialKey)
+		serial.Release(r.serialName(), committed)
 	}
 }
+
+func (r *run) serialName() serialKey { return serialKey{r.db, r.serialKey} }
 
 // endPriority ends the priority that a commit gave to this attempt.
 func (r *run) endPriority() {
@@ -141,15 +194,39 @@ func (r *run) endPriority() {
 }
 
 func (r *run) gaveUp(err error) error {
-	return &RetryError{Attempts: r.attempts, Elapsed: time.Since(r.start), Err: err}
+	return &RetryError{Attempts: r.attempts, Elapsed: time.Since(r.start), Err: err, MaybeApplied: r.unsure}
 }
 
 // permanent is the error of an attempt that is not retried. If the context ended it, the conflict
 // before is reported too.
-func (r *run) permanent(ctx context.Context, err, last error) error {
-	var unknown *CommitUnknownError
-	if last == nil || ctx.Err() == nil || !errors.Is(err, ctx.Err()) || errors.As(err, &unknown) {
+func (r *run) permanent(ctx context.Context, failed *failure, last error) error {
+	err := failed.err
+	if last == nil || ctx.Err() == nil || isSettled(err) || !errors.Is(err, ctx.Err()) {
 		return err
 	}
 	return r.gaveUp(fmt.Errorf("%w, after: %w", err, last))
+}
+
+// checkCommit asks the application what became of a COMMIT that was not answered. If it was not
+// applied, the transaction is run again.
+func (r *run) checkCommit(ctx context.Context, failed *failure) *failure {
+	if r.commitCheck == nil || ctx.Err() != nil || r.left() <= 0 {
+		return &failure{permanent, failed.err}
+	}
+	var applied bool
+	err := Retry(ctx, func(ctx context.Context) (err error) {
+		applied, err = r.commitCheck(ctx)
+		return err
+	}, WithMaxElapsed(r.left()), WithIdempotent())
+	switch {
+	case err != nil:
+		return &failure{permanent, errors.Join(failed.err, fmt.Errorf("occ: the check of the commit failed: %w", err))}
+	case applied:
+		return nil
+	}
+	var unknown *CommitUnknownError
+	if errors.As(failed.err, &unknown) {
+		failed.err = unknown.Err
+	}
+	return &failure{unseenCommit, fmt.Errorf("occ: the connection was lost at COMMIT, and the check says that nothing was applied: %w", failed.err)}
 }

@@ -1,12 +1,11 @@
-// Command batch loads 10,000 rows and deletes them again, in batches that stay
-// under the 3,000 rows of one transaction.
+// Command batch loads and deletes 10,000 rows, in batches under DSQL's limit of 3,000 rows per
+// transaction.
 package main
 
 import (
 	"context"
 	"fmt"
 	"io"
-	"log"
 	"os"
 
 	"github.com/jackc/pgx/v5"
@@ -23,9 +22,8 @@ const (
 )
 
 func main() {
-	log.SetFlags(0)
 	if err := run(context.Background(), os.Stdout); err != nil {
-		log.Fatal(err)
+		cluster.Fatal(err)
 	}
 }
 
@@ -65,8 +63,7 @@ func run(ctx context.Context, out io.Writer) error {
 	return err
 }
 
-// load writes one batch. A batch that is there already, from a run that was cut
-// off, is no error.
+// load writes one batch. It is idempotent: rows that an interrupted run wrote are skipped.
 func load(ctx context.Context, pool *pgxpool.Pool, first, last int) error {
 	return occ.RunTx(ctx, pool, func(tx pgx.Tx) error {
 		ids := make([]int32, 0, batch)
@@ -80,7 +77,7 @@ func load(ctx context.Context, pool *pgxpool.Pool, first, last int) error {
 	})
 }
 
-// deleteAll deletes in batches, each found by its key.
+// deleteAll deletes in batches, which it selects by key.
 func deleteAll(ctx context.Context, pool *pgxpool.Pool) (total int64, err error) {
 	for {
 		n, err := occ.RunTxValue(ctx, pool, func(tx pgx.Tx) (int64, error) {

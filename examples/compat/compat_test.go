@@ -19,17 +19,11 @@ import (
 	"github.com/go-dsql/dsql/occ"
 )
 
-// newPool is a pool that the caller makes, from a Connector.
+// newPool returns a pool built from a Connector.
 func newPool(t *testing.T) *pgxpool.Pool {
 	t.Helper()
 	c := dsqltest.Start(t)
-	cfg := dsql.Config{Endpoint: c.Endpoint()}
-	for _, opt := range c.Options() {
-		if err := opt(&cfg); err != nil {
-			t.Fatal(err)
-		}
-	}
-	connector, err := dsql.NewConnector(t.Context(), cfg)
+	connector, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: c.Endpoint()}, c.Options()...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +87,7 @@ type worker struct{ river.WorkerDefaults[job] }
 
 func (worker) Work(context.Context, *river.Job[job]) error { return nil }
 
-// River's errors reach RunTx, which does not take them for conflicts.
+// River's errors reach RunTx, which does not retry them.
 func TestRiverInsertsNothingWithoutItsTables(t *testing.T) {
 	pool := newPool(t)
 	client, err := river.NewClient(riverpgxv5.New(pool), &river.Config{})
@@ -127,7 +121,7 @@ func TestRiverDoesNotStartWithoutItsTables(t *testing.T) {
 	wantRefusal(t, client.Start(t.Context()), `relation "river_queue" does not exist`)
 }
 
-// What river_job is made of, by River's migrations 2 and 6.
+// The parts of river_job in River's migrations 2 and 6.
 func TestRiversJobsHaveNoTable(t *testing.T) {
 	pool := newPool(t)
 	for sql, want := range map[string]string{

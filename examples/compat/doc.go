@@ -1,16 +1,14 @@
-// Package compat has tests only: what other libraries on pgx do with a pool of
-// [dsql.Connector.PoolConfig].
+// Package compat tests other libraries with DSQL: scany and River on a pool of
+// [dsql.Connector.PoolConfig], and pgx's batches and COPY. docs/integrations.md has the results.
 //
-// scany works as anywhere. sqlc has an example of its own, ../sqlc.
+// scany works as usual.
 //
-// River takes the pool, and cannot use the cluster, as of v0.51.2. Its migrations need
-// bigserial, an enum type, columns of arrays and of bits, unlogged tables, triggers,
-// functions in plpgsql, DO blocks and several DDL statements in one transaction. DSQL
-// has none of these. River's tables cannot be made by hand in another way, as its
-// statements cast to the enum type and read the arrays back. So a client that only
-// inserts fails too, and so does one with PollOnly, which spares it LISTEN and nothing
-// else.
+// River accepts the pool but cannot use the cluster, as of v0.51.2. Its migrations need bigserial,
+// an enum type, array and bit columns, unlogged tables, triggers, plpgsql functions, DO blocks and
+// several DDL statements in one transaction, none of which DSQL has. Its tables cannot be created
+// in another form, because its statements cast to the enum type and read the arrays. A client that
+// only inserts therefore fails too, and so does one with PollOnly, which avoids LISTEN only.
 //
-// Put River's tables into a PostgreSQL, and DSQL's data beside it: what must not be lost
-// between the two needs an outbox table in DSQL.
+// Keep River's tables in PostgreSQL next to DSQL. An outbox table in DSQL connects the two without
+// losing jobs.
 package compat

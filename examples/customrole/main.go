@@ -1,5 +1,5 @@
-// Command customrole makes a database role that may do only what a service needs,
-// ties it to an IAM role, and works as it.
+// Command customrole creates a custom database role with only the privileges that a service needs,
+// grants it to an IAM role, and connects with it.
 package main
 
 import (
@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"os"
 	"slices"
 	"strings"
@@ -22,9 +21,8 @@ import (
 )
 
 func main() {
-	log.SetFlags(0)
 	if err := run(context.Background(), os.Stdout); err != nil {
-		log.Fatal(err)
+		cluster.Fatal(err)
 	}
 }
 
@@ -52,8 +50,8 @@ func run(ctx context.Context, out io.Writer) error {
 	return apply(ctx, admin, revocations(c.Principal)...)
 }
 
-// grants make the role, and give it a schema in which it may read and add orders.
-// A role besides admin cannot work in the schema public.
+// grants returns the statements that create the role and a schema in which it can read and add
+// orders. A custom role cannot create objects in the schema public.
 func grants(principal string) []string {
 	return []string{
 		"CREATE ROLE customrole_app WITH LOGIN",
@@ -65,8 +63,8 @@ func grants(principal string) []string {
 	}
 }
 
-// revocations undo grants. While the role is tied to an IAM role, or may do
-// anything, it cannot be dropped.
+// revocations returns the statements that undo grants. A role cannot be dropped while it is granted
+// to an IAM role or has privileges.
 func revocations(principal string) []string {
 	return []string{
 		"DROP TABLE customrole.orders",
@@ -78,7 +76,7 @@ func revocations(principal string) []string {
 
 func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }
 
-// apply runs each statement in a transaction of its own, as DDL has to be.
+// apply runs each statement in its own transaction, as DSQL requires for DDL.
 func apply(ctx context.Context, pool *pgxpool.Pool, statements ...string) error {
 	for _, sql := range statements {
 		err := occ.Retry(ctx, func(ctx context.Context) error {
@@ -92,7 +90,7 @@ func apply(ctx context.Context, pool *pgxpool.Pool, statements ...string) error 
 	return nil
 }
 
-// work is what the service does, as its own role.
+// work does what the service does, with its role.
 func work(ctx context.Context, c *cluster.Cluster, out io.Writer) error {
 	options := append(slices.Clone(c.Options), dsql.WithUser("customrole_app"), dsql.WithRuntimeParam("search_path", "customrole"))
 	app, err := dsql.NewPool(ctx, c.Endpoint, c.Region, options...)
@@ -117,8 +115,8 @@ func work(ctx context.Context, c *cluster.Cluster, out io.Writer) error {
 	_, err = app.Exec(ctx, "DELETE FROM orders")
 	var refused *pgconn.PgError
 	if !errors.As(err, &refused) {
-		return fmt.Errorf("the role could delete: %w", err)
+		return fmt.Errorf("the role was able to delete: %w", err)
 	}
-	fmt.Fprintf(out, "%s may not delete them: %s\n", user, refused.Message)
+	fmt.Fprintf(out, "%s cannot delete them: %s\n", user, refused.Message)
 	return nil
 }

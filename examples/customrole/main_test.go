@@ -12,7 +12,7 @@ func TestCustomRole(t *testing.T) {
 		t.Fatal(err)
 	}
 	const want = "customrole_app sees 2 orders\n" +
-		"customrole_app may not delete them: permission denied for table orders\n"
+		"customrole_app cannot delete them: permission denied for table orders\n"
 	if out.String() != want {
 		t.Fatalf("printed %q, not %q", out.String(), want)
 	}

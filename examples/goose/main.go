@@ -1,9 +1,9 @@
-// Command goose migrates a schema with two migrators at once, as when two copies of
-// a service start.
+// Command goose migrates a schema with two concurrent migrators, as when two copies of a service
+// start.
 //
-// At DSQL a migration has one DDL statement, by itself and in no transaction. It may
-// have to be run again, as the version is written down after it: so it says IF NOT
-// EXISTS. There are no advisory locks: a row with an owner and an expiry is the lock.
+// On DSQL a migration contains one DDL statement and no transaction. Its version is recorded
+// afterward, so it may run twice and uses IF NOT EXISTS. There are no advisory locks; the lock is a
+// row with an owner and an expiry.
 package main
 
 import (
@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"log"
 	"os"
 	"sync"
 	"time"
@@ -36,9 +35,8 @@ const (
 )
 
 func main() {
-	log.SetFlags(0)
 	if err := run(context.Background(), os.Stdout); err != nil {
-		log.Fatal(err)
+		cluster.Fatal(err)
 	}
 }
 
@@ -61,7 +59,7 @@ func run(ctx context.Context, out io.Writer) error {
 	return report(ctx, c, out)
 }
 
-// migrate brings the schema to the newest version.
+// migrate applies all migrations.
 func migrate(ctx context.Context, c *cluster.Cluster) error {
 	db, err := dsql.OpenDB(ctx, c.Endpoint, c.Region, c.Options...)
 	if err != nil {
@@ -72,8 +70,7 @@ func migrate(ctx context.Context, c *cluster.Cluster) error {
 	if err != nil {
 		return err
 	}
-	// A connection that does not know of the latest DDL meets a conflict, whether the
-	// DDL was another migrator's or was sent on another connection of this one.
+	// A connection hits a conflict after DDL on any other connection, of this migrator or another.
 	return occ.Retry(ctx, func(ctx context.Context) error {
 		_, err := provider.Up(ctx)
 		return err
@@ -83,7 +80,7 @@ func migrate(ctx context.Context, c *cluster.Cluster) error {
 func newProvider(db *sql.DB) (*goose.Provider, error) {
 	locker, err := lock.NewPostgresTableLocker(
 		lock.WithTableName(locks),
-		lock.WithTableLeaseDuration(30*time.Second), // after which a migrator that died is done with
+		lock.WithTableLeaseDuration(30*time.Second), // after which the lock of a dead migrator expires
 		lock.WithTableHeartbeatInterval(10*time.Second),
 		lock.WithTableLockTimeout(200*time.Millisecond, 600), // an index can take minutes
 		lock.WithTableUnlockTimeout(50*time.Millisecond, 100),
@@ -113,8 +110,7 @@ func exec(ddl string) func(context.Context, *sql.DB) error {
 	}
 }
 
-// buildIndex waits until the index is there, so that the migrations after it may
-// rely on it.
+// buildIndex waits until the index is built, so that later migrations can rely on it.
 func buildIndex(ddl string) func(context.Context, *sql.DB) error {
 	return func(ctx context.Context, db *sql.DB) error {
 		var job string
@@ -132,13 +128,13 @@ func buildIndex(ddl string) func(context.Context, *sql.DB) error {
 			return err
 		}
 		if status != "completed" {
-			return fmt.Errorf("%s: the job has %s: %s", ddl, status, details.String)
+			return fmt.Errorf("%s: the job is %s: %s", ddl, status, details.String)
 		}
 		return nil
 	}
 }
 
-// report tells what the migrators made, and removes it.
+// report prints what the migrators did and removes it.
 func report(ctx context.Context, c *cluster.Cluster, out io.Writer) error {
 	db, err := dsql.OpenDB(ctx, c.Endpoint, c.Region, c.Options...)
 	if err != nil {
@@ -165,7 +161,7 @@ func report(ctx context.Context, c *cluster.Cluster, out io.Writer) error {
 	return remove(ctx, db, provider)
 }
 
-// remove undoes all migrations, and then goose's own tables.
+// remove reverts all migrations and drops goose's tables.
 func remove(ctx context.Context, db *sql.DB, provider *goose.Provider) error {
 	err := occ.Retry(ctx, func(ctx context.Context) error {
 		_, err := provider.DownTo(ctx, 0)

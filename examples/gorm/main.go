@@ -1,5 +1,5 @@
-// Command gorm uses GORM on the *sql.DB of dsql.OpenDB, with transactions that are
-// run again after a conflict.
+// Command gorm uses GORM on the *sql.DB of dsql.OpenDB, with transactions that are retried on
+// conflict.
 package main
 
 import (
@@ -7,7 +7,6 @@ import (
 	"database/sql"
 	"fmt"
 	"io"
-	"log"
 	"os"
 
 	"gorm.io/driver/postgres"
@@ -18,21 +17,20 @@ import (
 	"github.com/go-dsql/dsql/occ"
 )
 
-// Book has a key that the cluster makes: random keys spread over its storage, as
-// numbers in a row do not.
+// Book has a random key that the cluster generates. Random keys spread writes over the storage,
+// unlike sequential numbers.
 type Book struct {
 	ID     string `gorm:"type:uuid;default:gen_random_uuid()"`
 	Title  string
 	Copies int
 }
 
-// TableName is what GORM asks a model for.
+// TableName returns the table of the model, for GORM.
 func (Book) TableName() string { return "gorm_book" }
 
 func main() {
-	log.SetFlags(0)
 	if err := run(context.Background(), os.Stdout); err != nil {
-		log.Fatal(err)
+		cluster.Fatal(err)
 	}
 }
 
@@ -52,7 +50,7 @@ func run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 
-	// Not AutoMigrate: what it sends is partly not DSQL's.
+	// AutoMigrate does not work for every change: see docs/integrations.md.
 	for _, ddl := range []string{
 		"DROP TABLE IF EXISTS gorm_book",
 		"CREATE TABLE gorm_book (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), title text NOT NULL, copies bigint NOT NULL)",
@@ -67,8 +65,8 @@ func run(ctx context.Context, out io.Writer) error {
 	return apply(ctx, db, "DROP TABLE gorm_book")
 }
 
-// open makes GORM use db. A write that stands alone needs no transaction of its own,
-// and there is none within another, as DSQL has no savepoints.
+// open opens GORM on db. A single write needs no transaction, and DSQL has no savepoints for nested
+// ones.
 func open(db *sql.DB) (*gorm.DB, error) {
 	return gorm.Open(postgres.New(postgres.Config{Conn: db}), &gorm.Config{
 		SkipDefaultTransaction:   true,
@@ -88,7 +86,7 @@ func work(ctx context.Context, db *sql.DB, orm *gorm.DB, out io.Writer) error {
 	if err := orm.WithContext(ctx).Create(&books).Error; err != nil {
 		return err
 	}
-	// What is run again must do all of its work in the transaction.
+	// A function that is retried must do all of its work in the transaction.
 	err := occ.RunSQLTx(ctx, db, func(tx *sql.Tx) error {
 		if err := lend(inTx(ctx, orm, tx), "Emma"); err != nil {
 			return err
@@ -108,7 +106,7 @@ func work(ctx context.Context, db *sql.DB, orm *gorm.DB, out io.Writer) error {
 	return nil
 }
 
-// inTx is GORM within a transaction of database/sql.
+// inTx returns a GORM session in a transaction of database/sql.
 func inTx(ctx context.Context, orm *gorm.DB, tx *sql.Tx) *gorm.DB {
 	session := orm.Session(&gorm.Session{Context: ctx, NewDB: true})
 	session.Statement.ConnPool = tx

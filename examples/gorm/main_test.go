@@ -22,8 +22,8 @@ func TestGORM(t *testing.T) {
 	}
 }
 
-// Eight at a time lend the same book, and none of the lendings is lost.
-func TestLendingIsRunAgainAfterAConflict(t *testing.T) {
+// Eight goroutines lend the same book at once, and no update is lost.
+func TestLendingIsRetriedOnConflict(t *testing.T) {
 	c := dsqltest.Start(t)
 	db, err := dsql.OpenDB(t.Context(), c.Endpoint(), c.Region(), c.Options()...)
 	if err != nil {

@@ -1,12 +1,11 @@
-// Command httpservice is a small service: counters over HTTP, with readiness, metrics
-// of the pool, and an end that lets requests finish.
+// Command httpservice serves counters over HTTP, with readiness, pool metrics and graceful
+// shutdown.
 package main
 
 import (
 	"context"
 	"flag"
 	"fmt"
-	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -23,24 +22,23 @@ import (
 )
 
 const (
-	requestTime  = 5 * time.Second  // of one request
-	drainTime    = 1 * time.Second  // between "not ready" and the end, for load balancers to notice
+	requestTime  = 5 * time.Second  // for one request
+	drainTime    = 1 * time.Second  // between "not ready" and shutdown, for load balancers to notice
 	shutdownTime = 10 * time.Second // for requests to finish
 )
 
 func main() {
-	log.SetFlags(0)
-	address := flag.String("addr", "127.0.0.1:8080", "where to listen")
+	address := flag.String("addr", "127.0.0.1:8080", "the address to listen on")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	listener, err := net.Listen("tcp", *address)
 	if err != nil {
-		log.Fatal(err)
+		cluster.Fatal(err)
 	}
 	fmt.Printf("listening on http://%s: POST /counters/{name}, GET /counters/{name}, /healthz, /readyz, /metrics\n", listener.Addr())
 	if err := run(ctx, listener); err != nil {
-		log.Fatal(err)
+		cluster.Fatal(err)
 	}
 }
 

@@ -70,13 +70,13 @@ func TestHTTPService(t *testing.T) {
 	requireAnswer(t, "GET", url+"/metrics", 200, "\npgxpool_max_conns ")
 
 	stop()
-	for { // not ready first, then gone
+	for { // not ready first, then shut down
 		status, _ := call(t, "GET", url+"/readyz")
 		if status == http.StatusServiceUnavailable {
 			break
 		}
 		if status != http.StatusOK {
-			t.Fatalf("it ended before it was not ready: %d", status)
+			t.Fatalf("it shut down before it was not ready: %d", status)
 		}
 	}
 	requireAnswer(t, "POST", url+"/counters/visits", 200, `{"name":"visits","n":21}`)
@@ -87,7 +87,7 @@ func TestHTTPService(t *testing.T) {
 	}
 }
 
-// requireAnswerLater is for other goroutines than the test's.
+// requireAnswerLater is requireAnswer for goroutines other than the test's.
 func requireAnswerLater(t *testing.T, method, url string, status int) {
 	if got, body := call(t, method, url); got != status {
 		t.Errorf("%s %s: %d %q", method, url, got, body)
@@ -108,7 +108,7 @@ func newService(t *testing.T, opts ...dsql.Option) (*dsqltest.Cluster, *service)
 	return c, &service{pool: pool, logger: slog.New(slog.DiscardHandler)}
 }
 
-func TestAConflictIsNotTheClientsBusiness(t *testing.T) {
+func TestConflictsAreRetried(t *testing.T) {
 	c, s := newService(t)
 	server := httptest.NewServer(s.routes())
 	defer server.Close()
@@ -116,7 +116,7 @@ func TestAConflictIsNotTheClientsBusiness(t *testing.T) {
 	requireAnswer(t, "POST", server.URL+"/counters/c", 200, `{"name":"c","n":1}`)
 }
 
-func TestAClusterThatDoesNotAnswer(t *testing.T) {
+func TestClusterThatDoesNotRespond(t *testing.T) {
 	c, s := newService(t, dsql.WithPoolConfig(func(p *pgxpool.Config) error { p.MaxConns = 1; return nil }))
 	server := httptest.NewServer(s.routes())
 	defer server.Close()
@@ -129,11 +129,11 @@ func TestAClusterThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
-func TestFailuresDoNotTellTheClientMore(t *testing.T) {
+func TestResponsesHideInternalErrors(t *testing.T) {
 	_, s := newService(t)
 	for err, want := range map[error]int{
 		context.DeadlineExceeded:         http.StatusGatewayTimeout,
-		errors.New("a secret of ours"):   http.StatusInternalServerError,
+		errors.New("an internal secret"): http.StatusInternalServerError,
 		&occ.RetryError{Err: conflict{}}: http.StatusServiceUnavailable,
 	} {
 		w := httptest.NewRecorder()
@@ -144,7 +144,7 @@ func TestFailuresDoNotTellTheClientMore(t *testing.T) {
 	}
 }
 
-// conflict is one of any driver.
+// conflict is a conflict of another driver.
 type conflict struct{}
 
 func (conflict) Error() string    { return "conflict" }

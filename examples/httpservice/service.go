@@ -38,7 +38,7 @@ type counter struct {
 	N    int64  `json:"n"`
 }
 
-// answer gives a request its time, and makes of what f returns a response.
+// answer runs f with the time limit of a request and writes its result as the response.
 func (s *service) answer(f func(ctx context.Context, name string) (counter, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), requestTime)
@@ -53,7 +53,7 @@ func (s *service) answer(f func(ctx context.Context, name string) (counter, erro
 	}
 }
 
-// fail tells the client what it can act on, and the log the rest.
+// fail responds with what the client can act on, and logs the rest.
 func (s *service) fail(w http.ResponseWriter, r *http.Request, err error) {
 	status := http.StatusInternalServerError
 	switch {
@@ -88,7 +88,7 @@ func (s *service) get(ctx context.Context, name string) (counter, error) {
 	return c, err
 }
 
-// ready says whether to send requests here.
+// ready reports whether the service can take requests.
 func (s *service) ready(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), time.Second)
 	defer cancel()
@@ -99,7 +99,7 @@ func (s *service) ready(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintln(w, "ready")
 }
 
-// metrics are the pool's, in the text format of Prometheus.
+// metrics writes the pool's metrics in Prometheus text format.
 func (s *service) metrics(w http.ResponseWriter, _ *http.Request) {
 	stat := s.pool.Stat()
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4")

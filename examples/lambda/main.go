@@ -1,5 +1,5 @@
-// Command lambda is an AWS Lambda function with a pool of connections that lives as
-// long as its execution environment. Run by hand, it invokes itself.
+// Command lambda is an AWS Lambda function whose pool lives as long as the execution environment.
+// Outside Lambda it invokes itself.
 package main
 
 import (
@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"os"
 	"time"
 
@@ -21,13 +20,12 @@ import (
 	"github.com/go-dsql/dsql/occ"
 )
 
-// margin is what is left of an invocation's time to answer in.
+// margin is the part of an invocation's time that is kept for the response.
 const margin = 500 * time.Millisecond
 
 func main() {
-	log.SetFlags(0)
 	if err := run(context.Background(), os.Stdout); err != nil {
-		log.Fatal(err)
+		cluster.Fatal(err)
 	}
 }
 
@@ -37,7 +35,7 @@ func run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer c.Close()
-	// Outside of the handler: once for an execution environment, not for each event.
+	// Outside the handler: once per execution environment, not per event.
 	h, err := newHandler(ctx, c.Endpoint, c.Region, c.Options...)
 	if err != nil {
 		return err
@@ -50,7 +48,7 @@ func run(ctx context.Context, out io.Writer) error {
 	return invoke(ctx, h, out)
 }
 
-// invoke is what Lambda does, three times.
+// invoke calls the handler three times, as Lambda does.
 func invoke(ctx context.Context, h *handler, out io.Writer) error {
 	if err := h.apply(ctx, "CREATE TABLE IF NOT EXISTS lambda_counter (name text PRIMARY KEY, n bigint NOT NULL)"); err != nil {
 		return err
@@ -82,15 +80,13 @@ type response struct {
 
 type handler struct{ pool *pgxpool.Pool }
 
-// newHandler opens a pool as an execution environment needs it: it has one event at a
-// time, so few connections do, and none that nobody asked for, as they would be dead
-// after a freeze.
+// newHandler opens a pool for an execution environment. It handles one event at a time, so it needs
+// few connections and no idle ones, which would be dead after a freeze.
 //
-// By default pgxpool asks a connection whether it lives only if it was idle for a
-// second. The clock that it goes by may stand still in a freeze, and hours then look
-// like none: so here every connection is asked before it is handed out, which costs a
-// round trip. Some are dead without a sign: PingTimeout bounds the wait for such a one.
-// The second connection is for then, as closing the first may take 15 seconds.
+// By default pgxpool pings a connection only if it was idle for a second. Its clock may stop during a
+// freeze, so here every connection is pinged before use, at the cost of a round trip. A connection
+// may be dead without a reset; PingTimeout bounds the wait for it. The second connection is for that
+// case, because closing the first may take 15 seconds.
 func newHandler(ctx context.Context, endpoint, region string, opts ...dsql.Option) (*handler, error) {
 	opts = append(opts, dsql.WithPoolConfig(func(p *pgxpool.Config) error {
 		p.MaxConns = 2
@@ -106,11 +102,11 @@ func newHandler(ctx context.Context, endpoint, region string, opts ...dsql.Optio
 	return &handler{pool}, nil
 }
 
-// Handle counts one event. It ends before the invocation does, so that Lambda does not
-// end it in the middle of a transaction.
+// Handle counts one event. It returns before the invocation times out, so that Lambda does not stop
+// it in the middle of a transaction.
 func (h *handler) Handle(ctx context.Context, event request) (response, error) {
 	if event.Counter == "" {
-		return response{}, errors.New("the event names no counter")
+		return response{}, errors.New("the event has no counter")
 	}
 	if end, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc

@@ -64,9 +64,9 @@ func handle(t *testing.T, h *handler, want int64) {
 	}
 }
 
-// A freeze may last for hours. What was open is gone then, though for the process no
-// time has passed.
-func TestAnInvocationAfterAFreezeHasAConnectionThatLives(t *testing.T) {
+// A freeze may last for hours. Connections are closed by then, although no time has passed for the
+// process.
+func TestInvocationAfterAFreezeReconnects(t *testing.T) {
 	c, h := start(t)
 	handle(t, h, 1)
 	c.CutConnections()
@@ -76,8 +76,8 @@ func TestAnInvocationAfterAFreezeHasAConnectionThatLives(t *testing.T) {
 	}
 }
 
-// Nor is there always a sign of it: what is sent just gets lost.
-func TestAnInvocationAfterAFreezeDoesNotWaitForAnAnswer(t *testing.T) {
+// A connection may also be dead without a reset: whatever is sent is lost.
+func TestInvocationAfterAFreezeDoesNotWaitForADeadConnection(t *testing.T) {
 	c := dsqltest.Start(t)
 	var first *hole
 	h := open(t, c, func(cfg *dsql.Config) error {
@@ -94,15 +94,15 @@ func TestAnInvocationAfterAFreezeDoesNotWaitForAnAnswer(t *testing.T) {
 	})
 	handle(t, h, 1)
 	first.dead.Store(true)
-	defer first.Close() // the pool would wait for its end
+	defer first.Close() // the pool would wait for it
 	begin := time.Now()
 	handle(t, h, 2)
 	if took := time.Since(begin); took < time.Second || took > 10*time.Second {
-		t.Fatalf("it took %v, where PingTimeout is a second", took)
+		t.Fatalf("it took %v; PingTimeout is a second", took)
 	}
 }
 
-// hole is a connection on which nothing arrives once it is dead.
+// hole is a connection that discards what is sent once it is dead.
 type hole struct {
 	net.Conn
 	dead atomic.Bool
@@ -115,7 +115,7 @@ func (h *hole) Write(p []byte) (int, error) {
 	return h.Conn.Write(p)
 }
 
-func TestAnInvocationEndsBeforeItsTime(t *testing.T) {
+func TestInvocationReturnsBeforeItsDeadline(t *testing.T) {
 	c, h := start(t)
 	handle(t, h, 1)
 	c.Pause()
@@ -130,17 +130,17 @@ func TestAnInvocationEndsBeforeItsTime(t *testing.T) {
 func TestEventWithoutACounter(t *testing.T) {
 	_, h := start(t)
 	if _, err := h.Handle(t.Context(), request{}); err == nil {
-		t.Fatal("taken")
+		t.Fatal("the event was accepted")
 	}
 }
 
-// The runtime's protocol: it asks for the next event, and posts the answer.
-func TestTheRuntimesProtocol(t *testing.T) {
+// The runtime polls for the next event and posts the response.
+func TestRuntimeProtocol(t *testing.T) {
 	_, h := start(t)
 	answers := make(chan string, 1)
 	events := make(chan string, 1)
 	events <- `{"counter":"c"}`
-	// It is never closed: an execution environment that loses its runtime ends itself.
+	// It is never closed: the process exits when it loses its runtime.
 	runtime := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/invocation/next") {
 			event := <-events
@@ -161,6 +161,6 @@ func TestTheRuntimesProtocol(t *testing.T) {
 			t.Fatalf("answered %s, not %s", got, want)
 		}
 	case <-time.After(time.Minute):
-		t.Fatal("no answer came")
+		t.Fatal("no response arrived")
 	}
 }

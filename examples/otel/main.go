@@ -1,12 +1,11 @@
-// Command otel traces statements and measures the pool with OpenTelemetry, and prints
-// what it would send to a collector.
+// Command otel traces statements and records pool metrics with OpenTelemetry, and prints what it
+// would export to a collector.
 package main
 
 import (
 	"context"
 	"errors"
 	"io"
-	"log"
 	"os"
 
 	"github.com/exaring/otelpgx"
@@ -23,9 +22,8 @@ import (
 )
 
 func main() {
-	log.SetFlags(0)
 	if err := run(context.Background(), os.Stdout); err != nil {
-		log.Fatal(err)
+		cluster.Fatal(err)
 	}
 }
 
@@ -39,7 +37,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	// What has not been sent is sent at the end, whether or not ctx has ended.
+	// Flush at the end, even if ctx is done.
 	defer func() {
 		end := context.WithoutCancel(ctx)
 		err = errors.Join(err, traces.Shutdown(end), metrics.Shutdown(end))
@@ -50,7 +48,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	defer pool.Close()
-	// otelpgx traces what is part of a trace, as a request of a service is.
+	// otelpgx traces statements that are part of a trace, such as a request of a service.
 	traced, span := traces.Tracer("otel").Start(ctx, "work")
 	err = work(traced, pool)
 	span.End()

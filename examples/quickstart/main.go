@@ -1,44 +1,61 @@
-// Command quickstart opens a pool, makes a table, writes three rows and prints
-// them. Without DSQL_ENDPOINT it runs on a local cluster.
+// Command quickstart opens a pool, creates a table, writes three rows and prints them. Without
+// DSQL_ENDPOINT it runs on a local cluster.
 package main
 
 import (
 	"context"
 	"fmt"
 	"io"
-	"log"
 	"os"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/go-dsql/dsql"
-	"github.com/go-dsql/dsql/examples/internal/cluster"
+	"github.com/go-dsql/dsql/dsqltest"
 )
 
 func main() {
-	log.SetFlags(0)
 	if err := run(context.Background(), os.Stdout); err != nil {
-		log.Fatal(err)
+		report(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// report prints err and what to do about it.
+func report(out io.Writer, err error) {
+	fmt.Fprintln(out, err)
+	if text := dsql.Explain(err); !strings.Contains(err.Error(), text) {
+		fmt.Fprintf(out, "\n%s\n", text)
 	}
 }
 
 func run(ctx context.Context, out io.Writer) error {
-	c, err := cluster.Open(ctx)
-	if err != nil {
-		return err
+	if endpoint := os.Getenv("DSQL_ENDPOINT"); endpoint != "" {
+		return show(ctx, out, endpoint, os.Getenv("DSQL_REGION"))
 	}
-	defer c.Close()
+	local, err := dsqltest.Run(ctx)
+	if err != nil {
+		return fmt.Errorf("starting a local cluster: %w", err)
+	}
+	defer local.Close()
+	return show(ctx, out, local.Endpoint(), local.Region(), local.Options()...)
+}
 
-	// With a cluster of your own, this line is all there is:
+func show(ctx context.Context, out io.Writer, endpoint, region string, opts ...dsql.Option) error {
+	// For a real cluster this line is enough:
 	//	pool, err := dsql.NewPool(ctx, "<cluster ID>.dsql.us-east-1.on.aws", "")
-	pool, err := dsql.NewPool(ctx, c.Endpoint, c.Region, c.Options...)
+	pool, err := dsql.NewPool(ctx, endpoint, region, opts...)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	fmt.Fprintf(out, "connected to %s\n\n", c.Endpoint)
+	if err := pool.Ping(ctx); err != nil { // the first connection
+		return err
+	}
+	fmt.Fprintf(out, "connected to %s\n\n", endpoint)
 	return cities(ctx, out, pool)
 }
 

@@ -1,5 +1,5 @@
-// Command transactions moves money between accounts from 32 workers at once, by
-// RunTx, and shows that none is made or lost.
+// Command transactions transfers money between accounts from 32 concurrent workers with RunTx, and
+// checks that the sum is exact.
 package main
 
 import (
@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"math/rand/v2"
 	"os"
 	"sync"
@@ -25,13 +24,12 @@ const (
 	accounts  = 5
 	each      = 1000
 	workers   = 32
-	transfers = 10 // of each worker
+	transfers = 10 // per worker
 )
 
 func main() {
-	log.SetFlags(0)
 	if err := run(context.Background(), os.Stdout); err != nil {
-		log.Fatal(err)
+		cluster.Fatal(err)
 	}
 }
 
@@ -59,12 +57,12 @@ func run(ctx context.Context, out io.Writer) (err error) {
 		return err
 	}
 	fmt.Fprintf(out, "%d transfers by %d workers, %d retries\n", workers*transfers, workers, retries.Load())
-	fmt.Fprintf(out, "the accounts hold %d, as at the start\n", sum)
+	fmt.Fprintf(out, "the accounts hold %d, as before\n", sum)
 	_, err = pool.Exec(ctx, "DROP TABLE transactions_account")
 	return err
 }
 
-// open makes the accounts, whatever an earlier run has left.
+// open creates the accounts, after removing those of an earlier run.
 func open(ctx context.Context, pool *pgxpool.Pool) error {
 	for _, ddl := range []string{
 		"DROP TABLE IF EXISTS transactions_account",
@@ -84,7 +82,7 @@ func open(ctx context.Context, pool *pgxpool.Pool) error {
 	})
 }
 
-// work has every worker make its transfers.
+// work runs the transfers of all workers.
 func work(ctx context.Context, pool *pgxpool.Pool, retries *atomic.Int64) error {
 	count := occ.WithOnRetry(func(occ.RetryEvent) { retries.Add(1) })
 	errs := make([]error, workers)

@@ -12,7 +12,7 @@ func TestTransactions(t *testing.T) {
 	if err := run(t.Context(), &out); err != nil {
 		t.Fatal(err)
 	}
-	want := regexp.MustCompile(`^320 transfers by 32 workers, \d+ retries\nthe accounts hold 5000, as at the start\n$`)
+	want := regexp.MustCompile(`^320 transfers by 32 workers, \d+ retries\nthe accounts hold 5000, as before\n$`)
 	if !want.MatchString(out.String()) {
 		t.Fatalf("printed %q", out.String())
 	}

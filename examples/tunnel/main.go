@@ -1,6 +1,6 @@
-// Command tunnel connects through a TCP forwarder on this machine, as an SSH or SSM
-// tunnel would be: the address dialled is another, and the name that is signed,
-// sent as SNI and verified stays the cluster's.
+// Command tunnel connects through a local TCP forwarder, as through an SSH or SSM tunnel. Only the
+// dial address changes: the token is signed for the cluster's name, which is also the SNI hostname
+// and the name that is verified.
 package main
 
 import (
@@ -18,9 +18,8 @@ import (
 )
 
 func main() {
-	log.SetFlags(0)
 	if err := run(context.Background(), os.Stdout); err != nil {
-		log.Fatal(err)
+		cluster.Fatal(err)
 	}
 }
 
@@ -36,9 +35,8 @@ func run(ctx context.Context, out io.Writer) error {
 	}
 	defer tunnel.Close()
 
-	// WithDialAddress is for a tunnel that is there already; it takes the place of
-	// the local cluster's own way to dial.
-	opts := append(c.Options, withoutDialFunc, dsql.WithDialAddress(tunnel.Addr().String()))
+	// A local cluster has a DialFunc, which WithDialAddress replaces.
+	opts := append(c.Options, dsql.WithDialAddress(tunnel.Addr().String()))
 	pool, err := dsql.NewPool(ctx, c.Endpoint, c.Region, opts...)
 	if err != nil {
 		return err
@@ -52,12 +50,7 @@ func run(ctx context.Context, out io.Writer) error {
 	return nil
 }
 
-func withoutDialFunc(cfg *dsql.Config) error {
-	cfg.DialFunc = nil
-	return nil
-}
-
-// openTunnel forwards TCP to the cluster until it is closed.
+// openTunnel forwards TCP to the cluster until the listener is closed.
 func openTunnel(ctx context.Context, c *cluster.Cluster) (net.Listener, error) {
 	cfg := dsql.Config{Endpoint: c.Endpoint, Region: c.Region}
 	for _, opt := range c.Options {

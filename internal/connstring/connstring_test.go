@@ -20,7 +20,7 @@ const tlsSettings = "host=example.org sslmode=verify-full sslnegotiation=direct 
 
 func TestNothingAmbientChangesTheResult(t *testing.T) {
 	for _, settings := range []string{"", tlsSettings} {
-		want, err := Parse(settings)
+		want, err := Parse("/", "dsql", settings)
 		require.NoError(t, err)
 		home := t.TempDir()
 		require.NoError(t, os.WriteFile(filepath.Join(home, ".pgpass"), []byte("*:*:*:*:secret"), 0o600))
@@ -33,7 +33,7 @@ func TestNothingAmbientChangesTheResult(t *testing.T) {
 		} {
 			t.Setenv(name, value)
 		}
-		got, err := Parse(settings)
+		got, err := Parse("/", "dsql", settings)
 		require.NoError(t, err)
 		require.Equal(t, want.ConnConfig.Host, got.ConnConfig.Host)
 		require.Equal(t, want.ConnConfig.Port, got.ConnConfig.Port)
@@ -50,7 +50,7 @@ func TestNothingAmbientChangesTheResult(t *testing.T) {
 }
 
 func TestLastValueWins(t *testing.T) {
-	cfg, err := Parse(tlsSettings + " host=other.example")
+	cfg, err := Parse("/", "dsql", tlsSettings+" host=other.example")
 	require.NoError(t, err)
 	require.Equal(t, "other.example", cfg.ConnConfig.Host)
 	require.Equal(t, "other.example", cfg.ConnConfig.TLSConfig.ServerName)
@@ -62,12 +62,12 @@ func TestLastValueWins(t *testing.T) {
 func TestUnreadablePGSERVICEIsNamed(t *testing.T) {
 	t.Setenv("PGSERVICE", "missing")
 	t.Setenv("PGSERVICEFILE", "/nope")
-	_, err := Parse("")
+	_, err := Parse("/", "dsql", "")
 	require.ErrorContains(t, err, `the environment variable PGSERVICE is "missing", which pgx cannot read: unset PGSERVICE: `)
 }
 
 func TestMalformedSettings(t *testing.T) {
-	_, err := Parse("connect_timeout=x")
+	_, err := Parse("/", "dsql", "connect_timeout=x")
 	require.Error(t, err)
 	require.NotContains(t, err.Error(), "PGSERVICE")
 }

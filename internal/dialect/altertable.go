@@ -2,7 +2,7 @@ package dialect
 
 import "strings"
 
-// alterTableRules are for ALTER TABLE:
+// alterTableRules apply to ALTER TABLE:
 // https://docs.aws.amazon.com/aurora-dsql/latest/userguide/alter-table-syntax-support.html
 var alterTableRules = []Rule{
 	special("ALTER TABLE ADD COLUMN with a constraint", addColumn, Recorded, "ALTER TABLE t ADD COLUMN c int DEFAULT 0", refuseAlterTable),
@@ -30,7 +30,7 @@ var alterTableRules = []Rule{
 
 const addColumn = "ALTER TABLE ADD COLUMN with constraint not supported"
 
-// noAction is how DSQL refuses an action, by PostgreSQL's own name for it.
+// noAction returns DSQL's refusal of an action, which has PostgreSQL's name for it.
 func noAction(action string) string { return "unsupported ALTER TABLE " + action + " statement" }
 
 // actions returns what an ALTER TABLE does.
@@ -57,7 +57,7 @@ func refuseAlterTable(ts []token) string {
 	return ""
 }
 
-// tableActions are the forms of actions that DSQL takes.
+// tableActions lists the forms of actions that DSQL accepts.
 var tableActions = []string{
 	"add column? if? not? exists? NAME TYPE null?",
 	"add column? if? not? exists? NAME TYPE storage plain|external|extended|main|default",
@@ -73,7 +73,7 @@ var tableActions = []string{
 	"enable|disable trigger NAME", "enable always|replica trigger NAME",
 }
 
-// tableActionNames are PostgreSQL's names for the others.
+// tableActionNames lists PostgreSQL's names for the others.
 var tableActionNames = []struct{ pattern, name string }{
 	{"add", "ADD CONSTRAINT"}, {"alter constraint", "ALTER CONSTRAINT"}, {"drop", "DROP"},
 	{"alter column? NAME set? data? type", "ALTER COLUMN ... SET DATA TYPE"},
@@ -127,7 +127,7 @@ func refuseAction(action []token) string {
 			return noAction(known.name)
 		}
 	}
-	return "" // PostgreSQL finds the syntax wrong
+	return "" // PostgreSQL reports the syntax error
 }
 
 // altersIdentity reports whether an action sets options of an identity column.

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// count is what a Write does, and a query for the number of rows that it would
-// change, or nothing.
+// count returns a Write's verb, and a query for the number of rows that it would change or
+// nothing.
 func (s source) count() (verb, sql string) {
 	start := find(s.ts, 0, "insert|update|delete")
 	if start < 0 || s.writesInWith() || find(s.ts, 0, "returning") >= 0 || find(s.ts, 0, "where current of") >= 0 {
@@ -59,8 +59,7 @@ func (s source) countUpdate(with string, ts []token) string {
 	return with + "SELECT count(*) FROM " + from + " " + s.text(rest[end:])
 }
 
-// findFrom is where the FROM clause of an UPDATE begins, which is none in IS
-// DISTINCT FROM.
+// findFrom returns where the FROM clause of an UPDATE begins. IS DISTINCT FROM is none.
 func findFrom(ts []token) int {
 	for i := range ts {
 		if ts[i].depth == 0 && ts[i].is("from") && !ts[i-1].is("distinct") {
@@ -86,8 +85,7 @@ func (s source) countDelete(with string, ts []token) string {
 	return with + "SELECT count(*) FROM " + from + " " + s.text(rest[end:])
 }
 
-// lockingClause is where FOR UPDATE and the like begins and ends; start is -1
-// without one.
+// lockingClause returns where FOR UPDATE or FOR SHARE begins and ends; start is -1 without one.
 func (s source) lockingClause() (start, end int) {
 	for i, t := range s.ts {
 		if !t.is("for") {
@@ -113,7 +111,7 @@ func (s source) lockingClause() (start, end int) {
 	return -1, -1
 }
 
-// unlocked is a Lock that does not lock.
+// unlocked returns a Lock without its locking clause.
 func (s source) unlocked() string {
 	start, end := s.lockingClause()
 	return s.without(s.ts[start:end])

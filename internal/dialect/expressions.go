@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// clauseRules are for clauses that may stand anywhere in a statement.
+// clauseRules apply to clauses anywhere in a statement.
 var clauseRules = []Rule{
 	special("FOR SHARE, FOR NO KEY UPDATE", lockingClauses, Recorded, "SELECT 1 FROM t FOR SHARE", refuseLockingClause),
 	special("TABLESAMPLE", "TABLESAMPLE clause not supported", Recorded, "SELECT 1 FROM t TABLESAMPLE system (10)", when("TABLESAMPLE clause not supported", func(ts []token) bool {
@@ -18,8 +18,8 @@ var clauseRules = []Rule{
 	})),
 }
 
-// callRules are for functions of PostgreSQL that DSQL does not have. The engine refuses
-// them too, as SQL functions may call them: see engine's dialect.sql.
+// callRules apply to calls of PostgreSQL's functions that DSQL does not have. dialect.sql of
+// internal/postgres refuses them too, as SQL functions may call them.
 var callRules = []Rule{
 	special("set_config", `setting configuration parameter "search_path" not supported`, Observed, "SELECT set_config('search_path', 'app', false)", refuseSetConfig),
 	special("advisory locks", "function pg_advisory_lock not supported", Observed, "SELECT pg_advisory_lock(1)", call(func(f string) string {
@@ -59,7 +59,7 @@ func isCallOf(ts []token, schema, function string) bool {
 		ts[2].isName() && ts[2].text == function && ts[3].is("(")
 }
 
-// beforeNames are words after which a name with a parenthesis is no call.
+// beforeNames lists words after which a name with a parenthesis is not a call.
 var beforeNames = []string{"table", "into", "exists", "references", "on", "view", "with", "recursive", "join", "from", "update", "function", "constraint", "index", "include"}
 
 // call refuses functions of PostgreSQL that are called, quoted or not, by the name
@@ -101,7 +101,7 @@ func noFunction(name string) string { return fmt.Sprintf("function %s not suppor
 
 func noType(name string) string { return fmt.Sprintf("datatype %s not supported", name) }
 
-// functionRules are for CREATE FUNCTION.
+// functionRules apply to CREATE FUNCTION.
 var functionRules = []Rule{
 	special("CREATE FUNCTION in plpgsql", "CREATE FUNCTION with language plpgsql not supported", Recorded, "CREATE FUNCTION one() RETURNS int LANGUAGE plpgsql AS 'BEGIN RETURN 1; END'", refuseLanguage),
 	example("CREATE FUNCTION with a body that is refused", "unsupported statement: Truncate", Observed, "CREATE FUNCTION f() RETURNS void LANGUAGE sql AS 'TRUNCATE t'"),

@@ -2,7 +2,7 @@ package dialect
 
 import "slices"
 
-// indexRules are for CREATE INDEX:
+// indexRules apply to CREATE INDEX:
 // https://docs.aws.amazon.com/aurora-dsql/latest/userguide/create-index-syntax-support.html
 var indexRules = []Rule{
 	special("CREATE INDEX USING", "USING not supported for CREATE INDEX", Observed, "CREATE INDEX ASYNC ON t USING btree (n)", when("USING not supported for CREATE INDEX", func(ts []token) bool {

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// kind is what a token is.
+// kind classifies tokens.
 type kind int
 
 const (
@@ -17,7 +17,7 @@ const (
 	symbol                // one character of an operator or of punctuation
 )
 
-// token is a word of SQL, and where it stands.
+// token is a lexical unit of SQL with its position.
 type token struct {
 	kind       kind
 	text       string
@@ -29,7 +29,7 @@ func (t token) is(text string) bool { return (t.kind == word || t.kind == symbol
 
 func (t token) isName() bool { return t.kind == word || t.kind == quoted }
 
-// scan takes SQL apart by PostgreSQL's lexical rules, without its space and comments:
+// scan tokenizes SQL by PostgreSQL's lexical rules, dropping white space and comments:
 // https://www.postgresql.org/docs/current/sql-syntax-lexical.html
 func scan(sql string) []token {
 	var ts []token
@@ -53,7 +53,7 @@ func scan(sql string) []token {
 	return ts
 }
 
-// skipSpace is where the space or the comment at at ends.
+// skipSpace returns where the white space or the comment at at ends.
 func skipSpace(sql string, at int) int {
 	switch {
 	case strings.IndexByte(" \t\r\n\f\v", sql[at]) >= 0:
@@ -66,7 +66,7 @@ func skipSpace(sql string, at int) int {
 	return at
 }
 
-// skipComment is where the block comment at at ends; others nest in it.
+// skipComment returns where the block comment at at ends; comments nest.
 func skipComment(sql string, at int) int {
 	depth := 0
 	for at < len(sql) {
@@ -87,7 +87,7 @@ func skipComment(sql string, at int) int {
 	return at
 }
 
-// endOf is past the next mark, or the end.
+// endOf returns the position after the next mark, or the end.
 func endOf(sql string, at int, mark string) int {
 	if i := strings.Index(sql[at:], mark); i >= 0 {
 		return at + i + len(mark)
@@ -95,7 +95,7 @@ func endOf(sql string, at int, mark string) int {
 	return len(sql)
 }
 
-// next is the token at at, where no space is.
+// next returns the token at at, which is not white space.
 func next(sql string, at int) token {
 	c := sql[at]
 	switch {
@@ -146,7 +146,7 @@ func quotedToken(sql string, start, from int, k kind, backslashes bool) token {
 	return token{kind: k, text: text.String(), start: start, end: len(sql)}
 }
 
-// dollarToken is a parameter, a string in dollar quotes, or a lone dollar.
+// dollarToken reads a parameter, a dollar-quoted string, or a lone dollar.
 func dollarToken(sql string, at int) token {
 	end := at + 1
 	if end < len(sql) && isDigit(sql[end]) {
@@ -172,8 +172,7 @@ func isLetter(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_' || c >= 0x80
 }
 
-// split cuts tokens at the semicolons between statements, of which empty ones are
-// dropped.
+// split returns the statements that semicolons separate, without empty ones.
 func split(ts []token) [][]token {
 	var statements [][]token
 	start, body := 0, 0
@@ -280,8 +279,7 @@ func afterParentheses(ts []token) (rest []token, ok bool) {
 	return nil, false
 }
 
-// columnClauses are the words that end a data type, as clauses of a column begin with
-// them.
+// columnClauses lists the words that clauses of a column begin with. They end its data type.
 var columnClauses = []string{
 	"storage", "compression", "collate", "options", "constraint", "not", "null", "default", "unique", "primary", "check",
 	"references", "generated", "deferrable", "initially",
@@ -297,7 +295,7 @@ func afterType(ts []token) []token {
 	return nil
 }
 
-// find is where the words of a pattern begin for the first time at a depth, or -1.
+// find returns where a pattern first matches at a depth, or -1.
 func find(ts []token, depth int, pattern string) int {
 	for i, t := range ts {
 		if t.depth != depth || t.kind != word {
@@ -310,7 +308,7 @@ func find(ts []token, depth int, pattern string) int {
 	return -1
 }
 
-// name takes a name off the front, which may have a schema before it.
+// name returns the name at the front, without its schema, and what follows it.
 func name(ts []token) (n string, rest []token) {
 	for len(ts) > 0 && ts[0].isName() {
 		n, ts = ts[0].text, ts[1:]
@@ -322,7 +320,7 @@ func name(ts []token) (n string, rest []token) {
 	return n, ts
 }
 
-// list cuts tokens at the commas of a depth.
+// list splits tokens at the commas of a depth.
 func list(ts []token, depth int) [][]token {
 	var items [][]token
 	start := 0
@@ -335,7 +333,7 @@ func list(ts []token, depth int) [][]token {
 	return append(items, ts[start:])
 }
 
-// inside is what the parentheses at the front hold.
+// inside returns what the parentheses at the front hold.
 func inside(ts []token) []token {
 	if len(ts) == 0 || !ts[0].is("(") {
 		return nil

@@ -2,7 +2,7 @@ package dialect
 
 import "strings"
 
-// createRules are for CREATE of objects that DSQL does not have.
+// createRules apply to CREATE of objects that DSQL does not have.
 var createRules = []Rule{
 	begins("CREATE TRIGGER", "create or? replace? constraint? trigger", "CREATE TRIGGER not supported", Recorded, "CREATE TRIGGER g BEFORE INSERT ON t EXECUTE FUNCTION f()"),
 	begins("CREATE PROCEDURE", "create or? replace? procedure", "PROCEDURE is not supported", Observed, "CREATE PROCEDURE p() LANGUAGE sql AS 'SELECT 1'"),
@@ -66,7 +66,7 @@ func refuseCreateType(ts []token) string {
 	return "CREATE TYPE not supported"
 }
 
-// alterable are the forms of ALTER of other objects than tables that DSQL takes.
+// alterable lists the forms of ALTER that DSQL accepts for objects other than tables.
 var alterable = []string{
 	"index if? exists? NAME rename to NAME",
 	"schema NAME rename|owner to NAME",
@@ -79,7 +79,7 @@ var alterable = []string{
 	"default privileges ...", "view ...", "sequence ...", "table ...",
 }
 
-// alterRules are for ALTER of other objects than tables.
+// alterRules apply to ALTER of objects other than tables.
 var alterRules = []Rule{
 	special("ALTER TYPE RENAME TO", "unsupported object in RENAME statement", Recorded, "ALTER TYPE mood RENAME TO humor", when("unsupported object in RENAME statement", func(ts []token) bool {
 		rest, ok := match(ts, "alter")
@@ -110,7 +110,7 @@ var alterRules = []Rule{
 	}),
 }
 
-// objectKinds are all kinds that PostgreSQL knows, those of two words first.
+// objectKinds lists all kinds that PostgreSQL has, those of several words first.
 var objectKinds = []string{
 	"access method", "event trigger", "foreign data wrapper", "foreign table", "large object", "materialized view", "operator class",
 	"operator family", "procedural language", "text search configuration", "text search dictionary", "text search parser",
@@ -120,8 +120,8 @@ var objectKinds = []string{
 	"server", "statistics", "subscription", "system", "table", "tablespace", "transform", "trigger", "type", "user", "view",
 }
 
-// objectKind returns the kind of object that tokens begin with, or nothing: then it is
-// left to PostgreSQL to find the syntax wrong.
+// objectKind returns the kind of object that tokens begin with, or nothing: then
+// PostgreSQL reports the syntax error.
 func objectKind(ts []token) string {
 	for _, kind := range objectKinds {
 		if has(ts, kind) {
@@ -131,7 +131,7 @@ func objectKind(ts []token) string {
 	return ""
 }
 
-// droppable are the forms of DROP that DSQL takes. The engine knows the objects.
+// droppable lists the forms of DROP that DSQL accepts.
 var droppable = []string{
 	"table|view|sequence|schema|domain|function|routine|statistics ...", "index ...", "role|user|group ...",
 	"trigger ...", "event trigger if exists NAMES cascade|restrict?",
@@ -158,7 +158,7 @@ var dropRules = []Rule{
 	})),
 }
 
-// grantable are what follows ON in the forms of GRANT and REVOKE that DSQL takes.
+// grantable lists what follows ON in the forms of GRANT and REVOKE that DSQL accepts.
 var grantable = []string{
 	"table? NAMES to|from ...", "sequence NAMES to|from ...", "schema NAMES to|from ...", "function|routine ...",
 	"all tables|sequences|functions|routines in schema NAMES to|from ...",

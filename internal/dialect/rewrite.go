@@ -21,9 +21,9 @@ func (s source) edited(edits []edit) string {
 	return b.String()
 }
 
-// rewriteTable says in the words of every PostgreSQL how a column is stored: versions
-// before 16 have neither STORAGE in the definition of a column nor STORAGE DEFAULT. All
-// triggers of a table are those of the user, of whom DSQL has none.
+// rewriteTable writes storage modes as every version of PostgreSQL accepts them: those before
+// 16 have neither STORAGE in the definition of a column nor STORAGE DEFAULT. TRIGGER ALL
+// becomes USER, as the cluster's own triggers must stay enabled.
 func (s source) rewriteTable(st *Statement) {
 	var edits []edit
 	for _, element := range elements(s.ts) {

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// rewriteRole is for statements on roles, which belong to a cluster and not to the
+// rewriteRole replaces statements on roles, which belong to one cluster and not to the
 // PostgreSQL that several clusters share.
 func (s source) rewriteRole(st *Statement) {
 	switch {
@@ -45,7 +45,7 @@ func (s source) rewriteRole(st *Statement) {
 		verb := s.ts[2].text
 		role, rest := name(s.ts[3:])
 		if len(rest) != 2 || !rest[0].is("to") && !rest[0].is("from") {
-			return // PostgreSQL says that it is no SQL
+			return // PostgreSQL reports the syntax error
 		}
 		st.SQL = fmt.Sprintf("CALL sys.iam_%s(%s, %s)", verb, quote(role), quote(rest[1].text))
 		st.Tag = strings.ToUpper(verb)

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Source is how well an answer is known.
+// Source classifies the evidence for an answer.
 type Source string
 
 // Sources, the best first.
@@ -41,7 +41,11 @@ var syntaxRules = slices.Concat(statementRules, transactionRules, settingRules, 
 
 // refusal returns why DSQL refuses a statement, or nil.
 func refusal(ts []token) *Refusal {
-	if r := refusedBy(rules, ts); r != nil {
+	applicable := rules
+	if isRoutine(ts) {
+		applicable = syntaxRules // what its body calls is refused when it is called
+	}
+	if r := refusedBy(applicable, ts); r != nil {
 		return r
 	}
 	switch {
@@ -56,8 +60,7 @@ func refusal(ts []token) *Refusal {
 			}
 		}
 	case isRoutine(ts):
-		// DSQL reads the body when it creates the function, and refuses the functions that
-		// it calls only when they are called.
+		// DSQL reads the body when it creates the function.
 		for _, statement := range body(ts) {
 			if r := refusedBy(syntaxRules, statement); r != nil {
 				return r
@@ -109,7 +112,7 @@ func isQuery(ts []token) bool {
 	return followedBy(ts, "select", "with", "values", "table")
 }
 
-// begins is a rule for statements that begin with the words of a pattern.
+// begins returns a rule for statements that begin with a pattern.
 func begins(statement, pattern, message string, source Source, example string) Rule {
 	return special(statement, message, source, example, func(ts []token) string {
 		if has(ts, pattern) {
@@ -119,13 +122,12 @@ func begins(statement, pattern, message string, source Source, example string) R
 	})
 }
 
-// special is a rule for what a pattern cannot say.
+// special returns a rule for what a pattern cannot express.
 func special(statement, message string, source Source, example string, refuse func([]token) string) Rule {
 	return Rule{Statement: statement, Message: message, Source: source, Example: example, Code: "0A000", refuse: refuse}
 }
 
-// example is a row of the documentation for what the function refusal or another rule
-// refuses.
+// example returns a row of the documentation for what refusal or another rule refuses.
 func example(statement, message string, source Source, example string) Rule {
 	return special(statement, message, source, example, func([]token) string { return "" })
 }
@@ -145,8 +147,8 @@ func when(message string, condition func(ts []token) bool) func([]token) string 
 	}
 }
 
-// unsupported is a rule for a kind of statement that DSQL does not have. It prints the
-// name that PostgreSQL's parser gives the statement.
+// unsupported returns a rule for a kind of statement that DSQL does not have. The message
+// has the name of PostgreSQL's parse node.
 func unsupported(pattern, node string, source Source, example string) Rule {
 	statement := strings.ToUpper(strings.ReplaceAll(strings.ReplaceAll(pattern, "or? replace? ", ""), "?", ""))
 	return begins(statement, pattern, "unsupported statement: "+node, source, example)
@@ -196,7 +198,7 @@ var statementRules = []Rule{
 	})),
 }
 
-// refuseCopy is for COPY that reads or writes on the server.
+// refuseCopy refuses COPY of a file or a program.
 func refuseCopy(ts []token) string {
 	i := find(ts, 0, "from|to")
 	if !has(ts, "copy") || i < 0 || followedBy(ts[i+1:], "stdin", "stdout") {

@@ -2,8 +2,8 @@ package dialect
 
 import "strconv"
 
-// sequenceRules are for sequences and identity columns, which need an explicit cache
-// size: https://docs.aws.amazon.com/aurora-dsql/latest/userguide/create-sequence-syntax-support.html
+// sequenceRules apply to sequences and identity columns, which need an explicit cache size:
+// https://docs.aws.amazon.com/aurora-dsql/latest/userguide/create-sequence-syntax-support.html
 var sequenceRules = []Rule{
 	special("CREATE SEQUENCE without CACHE", "CREATE SEQUENCE "+needsCache, Recorded, "CREATE SEQUENCE s", when("CREATE SEQUENCE "+needsCache, func(ts []token) bool {
 		return has(ts, "create sequence") && !hasCache(ts)
@@ -45,7 +45,7 @@ func hasCache(ts []token) bool {
 	return false
 }
 
-// sequenceOptions are the forms of a sequence's options.
+// sequenceOptions lists the forms of a sequence's options.
 var sequenceOptions = []string{
 	"as bigint|int8", "increment by? VALUE", "minvalue VALUE", "no minvalue", "maxvalue VALUE", "no maxvalue", "no? cycle",
 	"start with? VALUE", "cache VALUE", "restart with VALUE", "restart VALUE?", "owned by NAME",
@@ -76,7 +76,7 @@ next:
 		case has(rest, "set|reset"):
 			return "unsupported ALTER SEQUENCE statement"
 		}
-		return "" // PostgreSQL finds the syntax wrong
+		return "" // PostgreSQL reports the syntax error
 	}
 	return ""
 }

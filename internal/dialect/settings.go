@@ -18,8 +18,8 @@ var settingRules = []Rule{
 	special("SET SESSION CHARACTERISTICS, other than READ ONLY and READ WRITE", "Unsupported isolation level: SERIALIZABLE", Unverified, "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL SERIALIZABLE", refuseSet),
 }
 
-// spelled are parameters that SET has words of its own for, as DSQL prints their
-// names. SET CONSTRAINTS sets none.
+// spelled lists parameters that SET has its own syntax for, by the names that DSQL prints. SET
+// CONSTRAINTS sets none.
 var spelled = []struct{ words, name string }{
 	{"transaction", "TRANSACTION"},
 	{"session characteristics", "SESSION CHARACTERISTICS"},
@@ -31,8 +31,8 @@ var spelled = []struct{ words, name string }{
 	{"constraints", ""},
 }
 
-// setting is the parameter that SET sets, and what follows it. It is empty for what
-// is not a SET of a parameter.
+// setting returns the parameter that SET sets, and what follows it. It is empty for other
+// statements.
 func setting(ts []token) (name string, local bool, rest []token) {
 	rest, ok := match(ts, "set")
 	if !ok {
@@ -61,7 +61,7 @@ func followedBy(ts []token, words ...string) bool {
 	return len(ts) > 0 && ts[0].kind == word && slices.Contains(words, ts[0].text)
 }
 
-// unnamedSettings are forms of SET that DSQL takes and that set no parameter by name.
+// unnamedSettings lists the forms of SET that DSQL accepts and that name no parameter.
 var unnamedSettings = []string{
 	"set session characteristics as transaction read only|write", "set session? authorization default",
 }
@@ -82,7 +82,7 @@ func refuseSet(ts []token) string {
 	return params.RefusalMessage(name)
 }
 
-// refuseIsolation is for the modes of a transaction.
+// refuseIsolation refuses isolation levels in the modes of a transaction.
 func refuseIsolation(ts []token) string {
 	i := find(ts, 0, "isolation level")
 	if i < 0 {

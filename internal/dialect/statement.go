@@ -1,9 +1,8 @@
-// Package dialect knows the SQL of Aurora DSQL: what a statement does, whether
-// DSQL refuses it and in which words, and what PostgreSQL is to run in its place
+// Package dialect parses the SQL of Aurora DSQL: what kind a statement is, whether
+// DSQL refuses it and with which message, and what PostgreSQL executes in its place
 // where DSQL's SQL is not PostgreSQL's.
 //
-// It reads statements by their tokens, not by a grammar: what is not SQL at all is
-// left for PostgreSQL to say.
+// It matches tokens and has no grammar: PostgreSQL reports syntax errors.
 package dialect
 
 import (
@@ -11,10 +10,10 @@ import (
 	"strings"
 )
 
-// ServerVersion is what server_version is at DSQL.
+// ServerVersion is DSQL's server_version.
 const ServerVersion = "16.15"
 
-// Kind is what a statement does.
+// Kind classifies statements.
 type Kind int
 
 // Kinds of statements.
@@ -32,30 +31,30 @@ const (
 	DDL                  // CREATE, ALTER, DROP, GRANT, REVOKE and the like
 )
 
-// Statement is one statement of DSQL's SQL.
+// Statement is a parsed statement.
 type Statement struct {
 	Kind    Kind
 	SQL     string // what PostgreSQL is to run
-	Tag     string // what the client is told was done, if not what PostgreSQL says
+	Tag     string // the command tag, if not PostgreSQL's
 	Refusal *Refusal
 	Verb    string // INSERT, UPDATE or DELETE of a Write
-	// Instead tells what a Write or a Lock would answer, and changes and locks
-	// nothing: a Write's number of rows, a Lock's rows. It takes the same parameters.
-	// It is empty where that cannot be told, such as with RETURNING.
+	// Instead is a query for what a Write or a Lock would return that changes and locks
+	// nothing: a Write's number of rows, a Lock's rows. It has the same parameters. It is
+	// empty where there is no such query, as with RETURNING.
 	Instead string
 	// EstimatesCost is for EXPLAIN ANALYZE VERBOSE as text, whose answer DSQL ends with an
 	// estimate of DPUs.
 	EstimatesCost bool
 }
 
-// Refusal is the error that DSQL answers a statement with.
+// Refusal is the error that DSQL refuses a statement with.
 type Refusal struct {
 	Code    string // SQLSTATE
 	Message string
 	Hint    string
 }
 
-// Parse takes a string of statements apart. It has one Statement at least.
+// Parse parses a string of statements. It returns at least one Statement.
 func Parse(sql string) []Statement {
 	tokens := scan(sql)
 	if renamed := withCatalogName(sql, tokens); renamed != sql {
@@ -76,7 +75,7 @@ func Parse(sql string) []Statement {
 	return statements
 }
 
-// Split cuts a string at the semicolons between its statements.
+// Split returns the statements of a string, which semicolons separate.
 func Split(sql string) []string {
 	var statements []string
 	for _, ts := range split(scan(sql)) {
@@ -85,13 +84,13 @@ func Split(sql string) []string {
 	return statements
 }
 
-// source is one statement of a text.
+// source is a statement within its text.
 type source struct {
 	sql string
 	ts  []token
 }
 
-// text is the text that tokens stand for, with all that is between them.
+// text returns the text of tokens, with all that is between them.
 func (s source) text(ts []token) string {
 	if len(ts) == 0 {
 		return ""
@@ -99,7 +98,7 @@ func (s source) text(ts []token) string {
 	return s.sql[ts[0].start:ts[len(ts)-1].end]
 }
 
-// without is the statement without some of its tokens, which stand together.
+// without returns the statement without some adjacent tokens.
 func (s source) without(cut []token) string {
 	first, last := s.ts[0], s.ts[len(s.ts)-1]
 	return s.sql[first.start:cut[0].start] + s.sql[cut[len(cut)-1].end:last.end]
@@ -121,7 +120,7 @@ func parse(s source, sql string) Statement {
 	return st
 }
 
-// kinds are told by a statement's first word.
+// kinds maps a statement's first word to its kind.
 var kinds = map[string]Kind{
 	"begin": Begin, "start": Begin,
 	"commit": Commit, "end": Commit,
@@ -162,7 +161,7 @@ func (s source) selectKind() Kind {
 	return Read
 }
 
-// withKind is the kind of a statement that begins with WITH.
+// withKind returns the kind of a statement that begins with WITH.
 func (s source) withKind() Kind {
 	if i := find(s.ts, 0, "select|insert|update|delete|merge|values|table"); i >= 0 {
 		if k, ok := kinds[s.ts[i].text]; ok {
@@ -185,7 +184,7 @@ func (s source) writesInWith() bool {
 	return false
 }
 
-// rewrite puts PostgreSQL's SQL in the place of DSQL's own.
+// rewrite replaces DSQL's own SQL by PostgreSQL's.
 func (s source) rewrite(st *Statement) {
 	if rest, ok := match(s.ts, "create unique? index async"); ok {
 		async := s.ts[len(s.ts)-len(rest)-1:]
@@ -232,5 +231,5 @@ func estimatesCost(ts []token) bool {
 	return (on["analyze"] || on["analyse"]) && on["verbose"] && !on["format"]
 }
 
-// quote makes a string constant.
+// quote returns a string constant.
 func quote(text string) string { return "'" + strings.ReplaceAll(text, "'", "''") + "'" }

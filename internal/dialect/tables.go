@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// tableRules are for CREATE TABLE:
+// tableRules apply to CREATE TABLE:
 // https://docs.aws.amazon.com/aurora-dsql/latest/userguide/create-table-syntax-support.html
 var tableRules = []Rule{
 	special("CREATE TABLE AS", createTableAs, Recorded, "CREATE TABLE x AS SELECT 1 AS n", when(createTableAs, func(ts []token) bool {
@@ -32,7 +32,7 @@ var tableRules = []Rule{
 
 const noCollate = "COLLATE clause not supported"
 
-// refuseTableClause is for what follows the columns.
+// refuseTableClause refuses clauses after the columns.
 func refuseTableClause(ts []token) string {
 	rest, ok := match(ts, "create table if? not? exists? NAME")
 	if !ok {
@@ -45,7 +45,6 @@ func refuseTableClause(ts []token) string {
 			return strings.ToUpper(clause) + " clause not supported for CREATE TABLE"
 		}
 	}
-	// The clauses come in this order, so a later one may hide behind PARTITION BY only.
 	return ""
 }
 
@@ -81,8 +80,8 @@ func refuseSerial(ts []token) string {
 	return ""
 }
 
-// tableConstraints are the forms of a constraint of a table. Clauses of a foreign key
-// are all that PostgreSQL has.
+// tableConstraints lists the forms of a table's constraints. A foreign key may have all of
+// PostgreSQL's clauses.
 var tableConstraints = []string{
 	"check ()",
 	"unique nulls? not? distinct? () include? ()? not? deferrable? initially? deferred|immediate?",
@@ -133,7 +132,7 @@ func refuseTableElement(ts []token) string {
 	return ""
 }
 
-// columnConstraints are the forms of a column's clauses.
+// columnConstraints lists the forms of a column's clauses.
 var columnConstraints = []string{
 	"storage plain|external|extended|main|default", "constraint NAME", "not? null", "check ()",
 	"unique nulls not? distinct include? ()?", "unique include? ()?", "primary key include? ()?",
@@ -142,7 +141,7 @@ var columnConstraints = []string{
 	"not? deferrable", "initially deferred|immediate",
 }
 
-// refuseColumn is for what follows the name of a column.
+// refuseColumn refuses what follows the name of a column.
 func refuseColumn(ts []token) string {
 	rest := afterType(ts)
 next:
@@ -165,7 +164,7 @@ next:
 		case has(rest, "with|using|options"):
 			return "unsupported clause in constraint"
 		default:
-			return "" // PostgreSQL finds the syntax wrong
+			return "" // PostgreSQL reports the syntax error
 		}
 	}
 	return ""

@@ -1,16 +1,16 @@
 package endpoint
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"strconv"
 	"strings"
+
+	"github.com/go-dsql/dsql/internal/redact"
 )
 
-// ParseDialAddress reads a host, a host:port or an IP address, and gives it back
-// with a port.
+// ParseDialAddress reads a host, a host:port or an IP address, and returns it with a port.
 func ParseDialAddress(given string) (string, error) {
 	name := strings.TrimSpace(given)
 	bare := name
@@ -28,22 +28,17 @@ func ParseDialAddress(given string) (string, error) {
 		}
 	}
 	n, err := strconv.ParseUint(dialPort, 10, 16)
-	if err != nil || n == 0 || host == "" || strings.ContainsAny(host, "@?#=/, \t\n\x00") {
+	if err != nil || n == 0 || host == "" || strings.ContainsAny(host, "@?#=;/, \t\n\x00") {
 		return "", dialAddressError(given)
 	}
 	return net.JoinHostPort(host, dialPort), nil
 }
 
 func dialAddressError(given string) error {
-	const want = "give a host name or an IP address, with or without a port"
-	if strings.ContainsAny(given, "@?#=") {
-		return errors.New("dsql: the dial address has more in it than a host and a port (not shown, it may be secret): " + want)
-	}
-	return fmt.Errorf("dsql: the dial address %q is not a host and a port: %s", given, want)
+	return fmt.Errorf("dsql: the dial address %s must be a host name or an IP address, with or without a port", redact.Host(given))
 }
 
-// IsVPCEndpoint reports whether a host:port is a VPC endpoint's own name, which
-// tells nothing of the cluster.
+// IsVPCEndpoint reports whether a host:port is a VPC endpoint's own name, which identifies no cluster.
 func IsVPCEndpoint(address string) bool {
 	return strings.Contains(strings.ToLower(address), ".vpce.amazonaws.com")
 }

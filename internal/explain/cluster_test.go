@@ -29,7 +29,7 @@ func TestExplainRefusalsOfACluster(t *testing.T) {
 		{"clock behind", "app", func(c *dsqltest.Cluster) { c.SetClockOffset(time.Hour) }, "clock (NTP)"},
 		{"waking up", "app", func(c *dsqltest.Cluster) { c.SetWaking(time.Hour) }, "30 seconds"},
 		{"too many", "app", func(c *dsqltest.Cluster) { c.RefuseConnections("53300") }, "10,000"},
-		{"too fast", "app", func(c *dsqltest.Cluster) { c.RefuseConnections("53400") }, "100 a second"},
+		{"too fast", "app", func(c *dsqltest.Cluster) { c.RefuseConnections("53400") }, "100 per second"},
 		{"no reason given", "app", func(c *dsqltest.Cluster) { c.RefuseConnections("08006") }, "dsql:DbConnect on arn:aws:dsql:us-east-1:"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -44,7 +44,7 @@ func TestExplainRefusalsOfACluster(t *testing.T) {
 		gone, other := dsqltest.Start(t), dsqltest.Start(t)
 		pool := harness.ClusterPool(t, gone, func(c *dsql.Config) error { c.DialFunc = nil; return nil }, dsql.WithDialAddress(other.Address()))
 		require.NoError(t, gone.Close())
-		require.Contains(t, dsql.Explain(harness.Ping(t, pool)), "The cluster is deleted, its ID or region is wrong ("+gone.Endpoint()+")")
+		require.Contains(t, dsql.Explain(harness.Ping(t, pool)), "The cluster was deleted, its ID or region is wrong ("+gone.Endpoint()+")")
 	})
 }
 
@@ -63,7 +63,7 @@ func TestExplainAnswersOfACluster(t *testing.T) {
 	c.ConflictNext(1)
 	require.Contains(t, dsql.Explain(insert(pgx.TxOptions{})), "Another transaction changed the same rows")
 	c.SchemaConflictNext(1)
-	require.Contains(t, dsql.Explain(insert(pgx.TxOptions{})), "The schema was changed")
+	require.Contains(t, dsql.Explain(insert(pgx.TxOptions{})), "Another transaction changed the schema")
 	require.Contains(t, dsql.Explain(insert(pgx.TxOptions{AccessMode: pgx.ReadOnly})), "The transaction is read-only")
 
 	err = pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
@@ -134,7 +134,18 @@ func TestExplainWhatAClusterRefuses(t *testing.T) {
 		{"advisory lock", one("SELECT pg_try_advisory_xact_lock(1)"), "no advisory locks"},
 		{"SET TRANSACTION", one("SET TRANSACTION READ ONLY"), "pgx.TxOptions"},
 		{"parameter", one("SET statement_timeout = 1000"), "statement_timeout"},
-		{"another part of PostgreSQL", one("TRUNCATE t"), "does not have this part of PostgreSQL"},
+		{"another part of PostgreSQL", one("TRUNCATE t"), "DELETE in batches"},
+		{"type serial", one("CREATE TABLE x (id serial PRIMARY KEY)"), "gen_random_uuid()"},
+		{"type bigserial", one("CREATE TABLE x (id bigserial PRIMARY KEY)"), "gen_random_uuid()"},
+		{"identity without CACHE", one("CREATE TABLE x (id bigint GENERATED ALWAYS AS IDENTITY)"), "CACHE 65536"},
+		{"sequence without CACHE", one("CREATE SEQUENCE s"), "CACHE 65536"},
+		{"default of a new column", one("ALTER TABLE t ADD COLUMN c int DEFAULT 0"), "SET DEFAULT"},
+		{"new column NOT NULL", one("ALTER TABLE t ADD COLUMN c int NOT NULL"), "CHECK (<column> IS NOT NULL) NOT VALID"},
+		{"array", one("CREATE TABLE x (tags text[])"), "jsonb"},
+		{"index, CONCURRENTLY", one("CREATE INDEX CONCURRENTLY ON t (n)"), "CREATE INDEX ASYNC"},
+		{"extension", one(`CREATE EXTENSION "uuid-ossp"`), "gen_random_uuid()"},
+		{"schema that does not exist", one("CREATE TABLE nowhere.x (id int)"), "CREATE SCHEMA"},
+		{"table that does not exist", one("SELECT 1 FROM nowhere"), "search_path"},
 		{"rows", one("INSERT INTO t SELECT generate_series(1, 3001), 1"), "3,000 rows"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -162,6 +173,29 @@ func TestExplainWhatAClusterRefuses(t *testing.T) {
 		cfg.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
 		cfg.DialFunc = func(context.Context, string, string) (net.Conn, error) { return conn, nil }
 		_, err = pgconn.ConnectConfig(t.Context(), cfg)
-		require.Contains(t, dsql.Explain(err), "without a name (SNI)", err)
+		require.Contains(t, dsql.Explain(err), "received no SNI", err)
 	})
+}
+
+func TestExplainMissingPrivileges(t *testing.T) {
+	c := dsqltest.Start(t, dsqltest.WithRole("app"))
+	admin := harness.ClusterPool(t, c)
+	for _, sql := range []string{"CREATE SCHEMA closed", "CREATE TABLE closed.t (id int)", "CREATE SCHEMA open", "CREATE TABLE open.orders (id int)", "GRANT USAGE ON SCHEMA open TO app"} {
+		_, err := admin.Exec(t.Context(), sql)
+		require.NoError(t, err)
+	}
+	pool := harness.ClusterPool(t, c, dsql.WithUser("app"))
+	for sql, want := range map[string]string{
+		"SELECT 1 FROM closed.t":             "GRANT USAGE ON SCHEMA closed TO <role>",
+		"CREATE TABLE open.x (id int)":       "GRANT CREATE ON SCHEMA open TO <role>",
+		"INSERT INTO open.orders VALUES (1)": "GRANT SELECT, INSERT, UPDATE, DELETE ON orders TO <role>",
+		"DROP TABLE open.orders":             "Only the owner of orders",
+		"CREATE TABLE x (id int)":            "Custom roles cannot create objects in the schema public",
+	} {
+		_, err := pool.Exec(t.Context(), sql)
+		require.Contains(t, dsql.Explain(err), want, err)
+	}
+	elsewhere := harness.ClusterPool(t, c, dsql.WithUser("app"), dsql.WithRuntimeParam("search_path", "nowhere"))
+	_, err := elsewhere.Exec(t.Context(), "CREATE TABLE x (id int)")
+	require.Contains(t, dsql.Explain(err), "No schema in search_path exists", err)
 }

@@ -22,8 +22,8 @@ import (
 	"github.com/go-dsql/dsql/occ"
 )
 
-// requireExplained is for what Explain says, which must be in docs/errors.md
-// too, with placeholders for the names.
+// requireExplained requires an explanation of err that contains want, is in docs/errors.md with
+// placeholders for the names, and survives wrapping.
 func requireExplained(t *testing.T, err error, want ...string) {
 	t.Helper()
 	require.Error(t, err)
@@ -39,7 +39,7 @@ func requireExplained(t *testing.T, err error, want ...string) {
 	page, readErr := os.ReadFile("../../docs/errors.md")
 	require.NoError(t, readErr)
 	documented := strings.NewReplacer(host, "<endpoint>", harness.ClusterID, "<cluster ID>", "us-east-1", "<region>", "123456789012", "<account>",
-		"app7", "<role>", "admin ", "<role> ", "dsql:DbConnectAdmin", "dsql:DbConnect").Replace(text)
+		"app7", "<role>", "user=admin ", "user=<role> ", "the role admin ", "the role <role> ", "dsql:DbConnectAdmin", "dsql:DbConnect", "name7", "<name>", "type7", "<type>").Replace(text)
 	documented = strings.ReplaceAll(documented, "<", "&lt;")
 	require.Contains(t, string(page), documented)
 }
@@ -59,11 +59,11 @@ func TestExplainAccessDenied(t *testing.T) {
 		want                   []string
 	}{
 		{"IAM policy of a user", "app7", "08006", "User: arn:aws:iam::123456789012:user/x is not authorized to access this resource",
-			[]string{"IAM does not allow dsql:DbConnect to", "dsql:DbConnect on arn:aws:dsql:us-east-1:<account>:cluster/" + harness.ClusterID}},
+			[]string{"IAM does not allow dsql:DbConnect for", "dsql:DbConnect on arn:aws:dsql:us-east-1:<account>:cluster/" + harness.ClusterID}},
 		{"IAM policy of a role, for admin", "admin", "08006", "User: arn:aws:sts::123456789012:assumed-role/r/s is not authorized to perform: dsql:DbConnectAdmin on resource: " + arn + " because no identity-based policy allows the dsql:DbConnectAdmin action",
-			[]string{"IAM does not allow dsql:DbConnectAdmin to", "dsql:DbConnectAdmin on " + arn}},
-		{"wrong action", "app7", "08006", "Wrong user to action mapping. user: app7, action: DbConnectAdmin", []string{"another IAM action", "dsql:DbConnect."}},
-		{"signature expired", "app7", "08006", "Signature expired: 20261008T120000Z is now earlier than 20261008T121501Z", []string{"clock", "credentials"}},
+			[]string{"IAM does not allow dsql:DbConnectAdmin for", "dsql:DbConnectAdmin on " + arn}},
+		{"wrong action", "app7", "08006", "Wrong user to action mapping. user: app7, action: DbConnectAdmin", []string{"different IAM action than dsql:DbConnect,"}},
+		{"signature expired", "app7", "08006", "Signature expired: 20261008T120000Z is now earlier than 20261008T121501Z", []string{"had expired", "clock", "credentials"}},
 		{"not granted", "app7", "28000", "", []string{"AWS IAM GRANT app7 TO '<ARN of the IAM principal>'"}},
 		{"no reason given", "app7", "08006", "", []string{"role app7", "dsql:DbConnect on", "us-east-1", host, "clock"}},
 	} {
@@ -95,7 +95,7 @@ func TestExplainRefusalsAtConnect(t *testing.T) {
 		{"role missing", "28000", `Role app7 does not exist`, []string{"CREATE ROLE app7 WITH LOGIN", "AWS IAM GRANT app7"}},
 		{"role without LOGIN", "28000", `role app7 must have the LOGIN attribute`, []string{"ALTER ROLE app7 WITH LOGIN"}},
 		{"too many connections", "53300", "Unable to accept connection, too many open connections.", []string{"10,000", "pool_max_conns"}},
-		{"too fast", "53400", "Unable to accept connection, rate exceeded.", []string{"100 a second", "WithConnectRate"}},
+		{"too fast", "53400", "Unable to accept connection, rate exceeded.", []string{"100 per second", "WithConnectRate"}},
 		{"parameter", "0A000", `setting configuration parameter "statement_timeout" not supported`, []string{"statement_timeout", "deadline on the context of each query"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -122,11 +122,45 @@ func TestExplainAnswersToStatements(t *testing.T) {
 		{"parameter", "0A000", `setting configuration parameter "work_mem" not supported`, []string{"work_mem", "leave it out"}},
 		{"parameter of no list", "0A000", `setting configuration parameter "jit" not supported`, []string{"jit", "leave it out"}},
 		{"stale plan", "0A000", "cached plan must not change result type", []string{"prepared", "RunTx"}},
-		{"other statement", "0A000", "unsupported statement: Truncate", []string{"postgresql-compatibility"}},
+		{"other statement", "0A000", "unsupported statement: Frobnicate", []string{"postgresql-compatibility"}},
 		{"row limit", "54000", "transaction row limit exceeded", []string{"3,000 rows", "batches"}},
 		{"size limit", "54000", "transaction size limit 10mb exceeded", []string{"10 MiB", "batches"}},
 		{"age limit", "54000", "transaction age limit of 300s exceeded", []string{"5 minutes"}},
-		{"other limit", "54000", "key size too large", []string{"CHAP_quotas"}},
+		{"key size", "54000", "key size too large", []string{"1 KiB"}},
+		{"other limit", "54000", "more than 24 indexes per table are not allowed", []string{"CHAP_quotas"}},
+		{"memory", "53200", "query requires too much temp space, out of memory.", []string{"128 MiB"}},
+		{"memory, as observed", "54000", "query requires more than allowed temp space of 131072 KB to execute", []string{"128 MiB"}},
+		{"storage", "53100", "Current cluster size exceeds cluster size limit.", []string{"storage quota"}},
+		{"column size", "54000", "datatype limit greater than 1048576 bytes not supported for jsonb", []string{"1 MiB"}},
+		{"serial", "42704", `type "serial" does not exist`, []string{"gen_random_uuid()", "IDENTITY (CACHE 65536)"}},
+		{"smallserial", "42704", `type "smallserial" does not exist`, []string{"gen_random_uuid()"}},
+		{"another type", "42704", `type "name7" does not exist`, []string{"type name7", "CHECK"}},
+		{"text search", "42704", `text search configuration "english" does not exist`, []string{"simple"}},
+		{"identity", "0A000", "identity column is not supported without an explicit cache size. please define CACHE greater than or equal to 65536 or equal to 1", []string{"(CACHE 65536)"}},
+		{"identity of integer", "0A000", "datatype integer not supported, identity column type must be bigint", []string{"must be bigint"}},
+		{"array", "0A000", "datatype text[] not supported", []string{"no array columns", "jsonb"}},
+		{"another column type", "0A000", "datatype type7 not supported", []string{"type type7"}},
+		{"key type", "0A000", "datatype type7 is not supported in a key", []string{"type type7"}},
+		{"ADD COLUMN", "0A000", "ALTER TABLE ADD COLUMN with constraint not supported", []string{"SET DEFAULT", "NOT VALID"}},
+		{"CONCURRENTLY", "0A000", "CONCURRENTLY not supported for CREATE INDEX", []string{"CREATE INDEX ASYNC", "sys.wait_for_job"}},
+		{"TRUNCATE", "0A000", "unsupported statement: Truncate", []string{"DELETE"}},
+		{"extension", "0A000", "unsupported statement: CreateExtension", []string{"gen_random_uuid()"}},
+		{"cursor", "0A000", "unsupported statement: DeclareCursor", []string{"page through"}},
+		{"GRANT on public", "0A000", "feature not supported on system entity", []string{"public", "search_path"}},
+		{"GRANT on a database", "0A000", "unsupported object type in GRANT", []string{"Leave it out"}},
+		{"partitions", "0A000", "PARTITION BY clause not supported for CREATE TABLE", []string{"partitions"}},
+		{"row security", "0A000", "unsupported ALTER TABLE ENABLE ROW SECURITY statement", []string{"row-level security"}},
+		{"privilege on a table", "42501", "permission denied for table name7", []string{"GRANT SELECT, INSERT, UPDATE, DELETE ON name7 TO <role>"}},
+		{"privilege on a schema", "42501", "permission denied for schema name7", []string{"GRANT USAGE ON SCHEMA name7 TO <role>"}},
+		{"privilege on public", "42501", "permission denied for schema public", []string{"CREATE SCHEMA", "search_path"}},
+		{"privilege on a sequence", "42501", "permission denied for sequence name7", []string{"GRANT USAGE ON SEQUENCE name7"}},
+		{"owner", "42501", "must be owner of table name7", []string{"owner of name7"}},
+		{"another privilege", "42501", "permission denied to create role", []string{"Connect as admin, which"}},
+		{"search_path", "3F000", "no schema has been selected to create in", []string{"search_path"}},
+		{"schema", "3F000", `schema "name7" does not exist`, []string{"CREATE SCHEMA"}},
+		{"index not valid", "55000", `index "name7" is not valid`, []string{"sys.wait_for_job", "sys.jobs"}},
+		{"job as a function", "42809", "sys.wait_for_job(text) is a procedure", []string{"CALL"}},
+		{"stale result formats", "08P01", "bind message has 2 result formats but query has 3 columns", []string{"prepared", "RunTx"}},
 		{"read-only", "25006", "cannot execute INSERT in a read-only transaction", []string{"read-only", "AccessMode"}},
 		{"server unavailable", "XX000", "server unavailable", []string{"Before COMMIT"}},
 		{"aborted", "25P02", "current transaction is aborted, commands ignored until end of transaction block", []string{"earlier statement"}},
@@ -235,7 +269,7 @@ func TestExplainUnknownCommit(t *testing.T) {
 		_, err := tx.Exec(t.Context(), "update t set n = 1")
 		return err
 	})
-	requireExplained(t, err, "outcome of the transaction is unknown", "only if nothing is there")
+	requireExplained(t, err, "outcome of the transaction is unknown", "only if nothing was written")
 }
 
 func TestExplanationIsPartOfConnectsError(t *testing.T) {
@@ -260,8 +294,8 @@ func TestRefusalWithoutAHintIsGivenOne(t *testing.T) {
 	}
 	denied := pgconn.PgError{Code: "28000", Message: "unable to accept connection, access denied"}
 	err := refusing(t, denied, dsql.WithUser("app7"))
-	require.Equal(t, "dsql: IAM allowed it, but the role app7 is not granted to the IAM principal that the credentials are of, or does not exist.", hintOf(err))
-	require.Contains(t, dsql.Explain(err), "AWS IAM GRANT app7 TO", "the hint does not stand in its own way")
+	require.Equal(t, "dsql: IAM allows the connection, but the role app7 does not exist or is not granted to the IAM principal that the credentials belong to.", hintOf(err))
+	require.Contains(t, dsql.Explain(err), "AWS IAM GRANT app7 TO", "a hint of this library is not taken for the server's")
 
 	denied.Code, denied.Hint = "08006", "Signature expired: x"
 	require.Equal(t, "Signature expired: x", hintOf(refusing(t, denied)), "DSQL's own stays")
@@ -274,6 +308,31 @@ func TestRefusalWithoutAHintIsGivenOne(t *testing.T) {
 			p.ConnConfig.OnPgError = func(c *pgconn.PgConn, e *pgconn.PgError) bool { seen = append(seen, e.Code); return before(c, e) }
 			return nil
 		}))
-	require.Contains(t, hintOf(err), "dsql: The cluster has as many connections open as its quota allows")
+	require.Contains(t, hintOf(err), "dsql: The cluster has reached its quota of open connections")
 	require.Equal(t, []string{"53300"}, seen, "the caller's handler is called")
+}
+
+func TestExplainProfileThatDoesNotExist(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("AWS_CONFIG_FILE", dir+"/config")
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", dir+"/credentials")
+	_, err := dsql.NewPool(t.Context(), host, "", dsql.WithProfile("nobody"))
+	requireExplained(t, err, "aws configure list-profiles", "WithProfile")
+	t.Setenv("AWS_PROFILE", "nobody")
+	_, err = dsql.NewPool(t.Context(), host, "")
+	requireExplained(t, err, "aws configure list-profiles", "AWS_PROFILE")
+	require.ErrorContains(t, err, dsql.Explain(err), "NewPool's error includes it")
+}
+
+func TestExplainConnectRate(t *testing.T) {
+	_, opts := harness.Start(t, fakepg.Hooks{})
+	db, err := dsql.OpenDB(t.Context(), host, "", harness.With(opts, dsql.WithConnectRate(0.001, 1))...)
+	require.NoError(t, err)
+	defer db.Close()
+	held, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	defer held.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	requireExplained(t, db.PingContext(ctx), "connect limiter", "WithConnectRate")
 }

@@ -2,8 +2,6 @@ package fairness
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"runtime"
 	"strconv"
 	"testing"
@@ -13,11 +11,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// waiting starts a wait of an hour, and tells its result.
-func waiting(ctx context.Context, l *Waiters, db any, since time.Time) <-chan bool {
+// waiting starts a wait of an hour, and reports whether it was woken.
+func waiting(ctx context.Context, w *Waiters, key any, since time.Time) <-chan bool {
 	done := make(chan bool, 1)
 	go func() {
-		woken, err := l.Wait(ctx, db, since, time.Hour)
+		woken, err := w.Wait(ctx, key, since, time.Hour)
 		done <- woken && err == nil
 	}()
 	synctest.Wait()
@@ -34,140 +32,163 @@ func isDone(c <-chan bool) bool {
 	}
 }
 
-// commit makes as many commits as it takes to wake somebody.
-func commit(t *testing.T, l *Waiters, db any) {
-	t.Helper()
-	for range wakeEvery {
-		l.Committed(t.Context(), db, 0)
-	}
-}
-
-func TestCommitsWakeWhoBeganFirstOneAtATime(t *testing.T) {
+func TestWakingTakesTheOldestOneAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var l Waiters
-		commit(t, &l, "db") // nobody waits
+		var w Waiters
+		w.Wake("db") // nobody waits
 		now := time.Now()
-		young := waiting(t.Context(), &l, "db", now.Add(2))
-		old := waiting(t.Context(), &l, "db", now)
-		middle := waiting(t.Context(), &l, "db", now.Add(1))
-		elsewhere := waiting(t.Context(), &l, "other", now.Add(-1))
+		young := waiting(t.Context(), &w, "db", now.Add(2))
+		old := waiting(t.Context(), &w, "db", now)
+		middle := waiting(t.Context(), &w, "db", now.Add(1))
+		elsewhere := waiting(t.Context(), &w, "other", now.Add(-1))
 
-		require.Equal(t, 3, l.Len("db"))
-		require.Zero(t, l.Len("none"))
-		commit(t, &l, "db")
+		require.Equal(t, 3, w.Len("db"))
+		require.Zero(t, w.Len("none"))
+		w.Wake("db")
 		require.True(t, isDone(old))
-		commit(t, &l, "db")
-		require.False(t, isDone(middle), "the turn of the first has not ended")
-		l.Done("db")
-		commit(t, &l, "db")
+		w.Wake("db")
+		require.False(t, isDone(middle), "the attempt of the first has not ended")
+		w.Done("db")
+		w.Wake("db")
 		require.True(t, isDone(middle))
-		l.Done("db")
-		commit(t, &l, "db")
+		w.Done("db")
+		w.Wake("db")
 		require.True(t, isDone(young))
+		w.Done("db")
 		require.False(t, isDone(elsewhere))
-		commit(t, &l, "other")
+		w.Wake("other")
 		require.True(t, isDone(elsewhere))
-		l.Done("db")
-		l.Done("other")
-		require.Empty(t, l.queues)
-		require.Zero(t, l.waiting.Load())
+		w.Done("other")
+		require.Empty(t, w.groups)
+		require.Zero(t, w.waiting.Load())
 	})
 }
 
-func TestWhoCommittedLetsTheLoserGoFirst(t *testing.T) {
+func TestWaitingTakesNoLongerThanItsDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		for name, test := range map[string]struct {
-			end  func(l *Waiters, cancel func())
-			took time.Duration
-		}{
-			"until its turn ends":     {func(l *Waiters, _ func()) { l.Done("db") }, time.Second},
-			"until the context ends":  {func(_ *Waiters, cancel func()) { cancel() }, time.Second},
-			"at most as long as told": {func(*Waiters, func()) {}, time.Minute},
-		} {
-			var l Waiters
-			lost := waiting(t.Context(), &l, "db", time.Now())
-			for range wakeEvery - 1 {
-				l.Committed(t.Context(), "db", time.Minute)
-			}
-			ctx, cancel := context.WithCancel(t.Context())
-			time.AfterFunc(time.Second, func() { test.end(&l, cancel) })
-			start := time.Now()
-			l.Committed(ctx, "db", time.Minute)
-			require.Equal(t, test.took, time.Since(start), name)
-			require.True(t, isDone(lost))
-			cancel()
-		}
-	})
-}
-
-func TestLoserWaitsNoLongerThanItsDelay(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var l Waiters
+		var w Waiters
 		start := time.Now()
-		woken, err := l.Wait(t.Context(), "db", start, time.Minute)
+		woken, err := w.Wait(t.Context(), "db", start, time.Minute)
 		require.NoError(t, err)
 		require.False(t, woken)
 		require.Equal(t, time.Minute, time.Since(start))
 
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
-		woken, err = l.Wait(ctx, "db", start, time.Hour)
+		woken, err = w.Wait(ctx, "db", start, time.Hour)
 		require.ErrorIs(t, err, context.Canceled)
 		require.False(t, woken)
-		require.Empty(t, l.queues)
+		require.Empty(t, w.groups)
 	})
 }
 
-// A loser whose context ends just as it is woken must still end its turn.
-func TestWakingMeetsTheEndOfTheContext(t *testing.T) {
-	var l Waiters
+// A waiter whose context ends just as it is woken must still say when its attempt has ended.
+func TestWakingRacesWithTheEndOfTheContext(t *testing.T) {
+	var w Waiters
 	for range 1000 {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan bool)
 		go func() {
-			woken, _ := l.Wait(ctx, "db", time.Now(), time.Hour)
+			woken, _ := w.Wait(ctx, "db", time.Now(), time.Hour)
 			done <- woken
 		}()
 		go cancel()
-		commit(t, &l, "db")
+		w.Wake("db")
 		if <-done {
-			l.Done("db")
+			w.Done("db")
 		}
-		require.Empty(t, l.queues)
+		require.Empty(t, w.groups)
 	}
 }
 
-func TestSerialTurnsComeInOrder(t *testing.T) {
+// hold acquires key in the background, and reports when it has it.
+func hold(t *testing.T, s *Serial, key any) <-chan bool {
+	t.Helper()
+	done := make(chan bool, 1)
+	go func() {
+		holds, err := s.Acquire(t.Context(), key, false, time.Hour)
+		done <- holds && err == nil
+	}()
+	synctest.Wait()
+	return done
+}
+
+func TestSerialIsFirstComeFirstServedAfterAConflict(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s Serial
-		took, err := s.Acquire(t.Context(), "k", false, time.Hour)
+		holds, err := s.Acquire(t.Context(), "k", false, time.Hour)
 		require.NoError(t, err)
-		require.False(t, took, "a cold key makes nobody wait")
-		took, err = s.Acquire(t.Context(), "k", true, time.Hour)
+		require.False(t, holds, "without a conflict nobody waits")
+		holds, err = s.Acquire(t.Context(), "k", true, time.Hour)
 		require.NoError(t, err)
-		require.True(t, took)
-		took, err = s.Acquire(t.Context(), "another", false, time.Hour)
+		require.True(t, holds)
+		holds, err = s.Acquire(t.Context(), "another", false, time.Hour)
 		require.NoError(t, err)
-		require.False(t, took)
+		require.False(t, holds)
 
-		turns := make(chan int, 3)
-		for i := range 3 {
-			go func() {
-				took, err := s.Acquire(t.Context(), "k", false, time.Hour)
-				if err == nil && took {
-					turns <- i
-				}
-			}()
-			synctest.Wait()
-		}
-		for i := range 3 {
-			require.Empty(t, turns)
-			s.Release("k")
-			require.Equal(t, i, <-turns)
-			synctest.Wait()
-		}
-		s.Release("k")
+		first, second := hold(t, &s, "k"), hold(t, &s, "k")
+		require.False(t, isDone(first))
+		s.Release("k", true)
+		require.True(t, isDone(first))
+		require.False(t, isDone(second))
+		s.Release("k", true)
+		require.True(t, isDone(second))
+		s.Release("k", true)
 		require.Empty(t, s.keys)
+	})
+}
+
+// The limit is doubled after each minPatience commits; a conflict sets it back to one, and makes the
+// next try take twice as many.
+func TestSerialFindsItsWayBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s Serial
+		_, err := s.Acquire(t.Context(), "k", true, time.Hour)
+		require.NoError(t, err)
+		const crowd = 2000
+		var queue []<-chan bool
+		for range crowd {
+			queue = append(queue, hold(t, &s, "k"))
+		}
+		served := 0
+		running := func() int {
+			for served < crowd && isDone(queue[served]) {
+				served++
+			}
+			if s.keys["k"] == nil {
+				return 0
+			}
+			return s.keys["k"].running
+		}
+		commit := func(n int) {
+			for range n {
+				s.Release("k", true)
+			}
+		}
+		require.Equal(t, 1, running())
+		commit(minPatience - 1)
+		require.Equal(t, 1, running())
+		commit(1)
+		require.Equal(t, 2, running())
+		commit(minPatience)
+		require.Equal(t, 4, running())
+		s.Release("k", false)
+		require.Equal(t, 4, running())
+		commit(minPatience)
+		require.Equal(t, 8, running())
+
+		s.Conflict("k")
+		commit(7) // those that run finish
+		require.Equal(t, 1, running())
+		commit(2*minPatience - 7 - 1)
+		require.Equal(t, 1, running())
+		commit(1)
+		require.Equal(t, 2, running())
+		for s.keys["k"] != nil {
+			commit(1)
+			running()
+		}
+		require.Equal(t, crowd, served)
 	})
 }
 
@@ -178,23 +199,23 @@ func TestSerialWaitingEnds(t *testing.T) {
 		require.NoError(t, err)
 
 		start := time.Now()
-		took, err := s.Acquire(t.Context(), "k", false, time.Minute)
+		holds, err := s.Acquire(t.Context(), "k", false, time.Minute)
 		require.ErrorIs(t, err, ErrTimeout)
-		require.False(t, took)
+		require.False(t, holds)
 		require.Equal(t, time.Minute, time.Since(start))
 
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(time.Second, cancel)
-		took, err = s.Acquire(ctx, "k", true, time.Hour)
+		holds, err = s.Acquire(ctx, "k", true, time.Hour)
 		require.ErrorIs(t, err, context.Canceled)
-		require.False(t, took)
+		require.False(t, holds)
 
-		s.Release("k")
-		require.Empty(t, s.keys, "who stopped waiting is not given the turn")
+		s.Release("k", false)
+		require.Empty(t, s.keys, "what stopped waiting is not let in")
 	})
 }
 
-func TestSerialTurnMeetsTheEndOfTheContext(t *testing.T) {
+func TestSerialTurnRacesWithTheEndOfTheContext(t *testing.T) {
 	var s Serial
 	for range 1000 {
 		_, err := s.Acquire(t.Context(), "k", true, time.Hour)
@@ -202,13 +223,13 @@ func TestSerialTurnMeetsTheEndOfTheContext(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan bool)
 		go func() {
-			took, _ := s.Acquire(ctx, "k", true, time.Hour)
-			done <- took
+			holds, _ := s.Acquire(ctx, "k", true, time.Hour)
+			done <- holds
 		}()
 		go cancel()
-		s.Release("k")
+		s.Release("k", false)
 		if <-done {
-			s.Release("k")
+			s.Release("k", false)
 		}
 		require.Empty(t, s.keys)
 	}
@@ -219,20 +240,20 @@ func TestIdleSerialKeysGiveTheirMemoryBack(t *testing.T) {
 	_, err := s.Acquire(t.Context(), "hot for ever", true, time.Hour)
 	require.NoError(t, err)
 	before := heap()
-	const keys = 1_000_000
+	const keys = 300_000
 	for i := range keys {
-		took, err := s.Acquire(t.Context(), strconv.Itoa(i), true, time.Hour)
-		if err != nil || !took {
-			require.Fail(t, "no turn", "key %d: %v, %v", i, took, err)
+		holds, err := s.Acquire(t.Context(), strconv.Itoa(i), true, time.Hour)
+		if err != nil || !holds {
+			require.Fail(t, "no turn", "key %d: %v, %v", i, holds, err)
 		}
 	}
 	full := heap()
 	for i := range keys {
-		s.Release(strconv.Itoa(i))
+		s.Release(strconv.Itoa(i), false)
 	}
 	after := heap()
 	require.Len(t, s.keys, 1)
-	require.Greater(t, full-before, int64(30<<20))
+	require.Greater(t, full-before, int64(10<<20))
 	require.Less(t, after-before, int64(1<<20), "kept of %d bytes", full-before)
 	runtime.KeepAlive(&s)
 }
@@ -248,8 +269,8 @@ func BenchmarkColdSerialKey(b *testing.B) {
 	var s Serial
 	b.RunParallel(func(p *testing.PB) {
 		for p.Next() {
-			if took, err := s.Acquire(context.Background(), "account/42", false, time.Hour); took || err != nil {
-				b.Error(errors.Join(err, fmt.Errorf("took the turn: %v", took)))
+			if holds, err := s.Acquire(context.Background(), "account/42", false, time.Hour); holds || err != nil {
+				b.Error(holds, err)
 			}
 		}
 	})

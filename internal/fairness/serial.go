@@ -3,39 +3,59 @@ package fairness
 import (
 	"context"
 	"errors"
-	"maps"
 	"slices"
 	"sync"
 	"time"
 )
 
-// ErrTimeout says that the turn did not come in time.
+// ErrTimeout says that the key was not free in time.
 var ErrTimeout = errors.New("the serial key was not free in time")
 
-// Serial lets the transactions of a hot key run one after another, first come
-// first served. The zero value is ready.
+// Serial limits how many transactions of a hot key run at once, first come first served. The zero
+// value is ready.
+//
+// A key without conflicts has no limit and no entry. A conflict limits it to one at a time. After
+// some commits without a conflict two may run, then four, and so on, until nobody waits any more
+// and the entry is gone; a conflict sets the limit to one again, and makes the next try wait twice
+// as long.
 type Serial struct {
 	mu   sync.Mutex
-	keys map[string][]chan struct{} // who waits, for each key that has a turn taken
-	peak int                        // the most keys since the map was made
+	keys map[any]*serialKey
+	peak int // the most keys since the map was made
 }
 
-// Acquire waits for the turn of key, if somebody has it, for at most a time or
-// until ctx ends. If nobody has it, the turn is taken if hot, and otherwise not
-// needed. It reports whether the turn was taken: then Release must follow, also
-// when there is an error.
-func (s *Serial) Acquire(ctx context.Context, key string, hot bool, atMost time.Duration) (bool, error) {
+type serialKey struct {
+	limit    int
+	running  int // those that hold the key
+	clean    int // commits without a conflict since the limit changed
+	patience int // how many of them let more run
+	queue    []chan struct{}
+}
+
+const (
+	minPatience = 8
+	maxPatience = 128
+	maxLimit    = 1 << 20 // all
+)
+
+// Acquire waits for its turn if key has a limit, for at most a time or until ctx ends. A conflict of
+// the caller's gives it one. Acquire reports whether the caller holds the key: then Release must
+// follow, also when there is an error. key must be comparable.
+func (s *Serial) Acquire(ctx context.Context, key any, conflict bool, atMost time.Duration) (bool, error) {
 	s.mu.Lock()
-	queue, taken := s.keys[key]
-	if !taken {
-		if hot {
-			s.add(key)
+	k := s.keys[key]
+	if conflict {
+		k = s.limit(key)
+	}
+	if k == nil || k.running < k.limit && len(k.queue) == 0 {
+		if k != nil {
+			k.running++
 		}
 		s.mu.Unlock()
-		return hot, nil
+		return k != nil, nil
 	}
 	mine := make(chan struct{})
-	s.keys[key] = append(queue, mine)
+	k.queue = append(k.queue, mine)
 	s.mu.Unlock()
 
 	timer := time.NewTimer(atMost)
@@ -50,36 +70,72 @@ func (s *Serial) Acquire(ctx context.Context, key string, hot bool, atMost time.
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	i := slices.Index(s.keys[key], mine)
+	i := slices.Index(k.queue, mine)
 	if i < 0 {
 		return true, err // it came just now
 	}
-	s.keys[key] = slices.Delete(s.keys[key], i, i+1)
+	k.queue = slices.Delete(k.queue, i, i+1)
 	return false, err
 }
 
-// Release gives the turn to who has waited longest. If nobody has, the key is
-// forgotten.
-func (s *Serial) Release(key string) {
+// Conflict limits key to one transaction at a time. The caller holds it, and keeps it.
+func (s *Serial) Conflict(key any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if queue := s.keys[key]; len(queue) > 0 {
-		s.keys[key] = queue[1:]
-		close(queue[0])
+	s.limit(key)
+}
+
+// limit returns the entry of a key that had a conflict.
+func (s *Serial) limit(key any) *serialKey {
+	k := s.keys[key]
+	if k == nil {
+		k = &serialKey{patience: minPatience}
+		if s.keys == nil {
+			s.keys = make(map[any]*serialKey)
+		}
+		s.keys[key] = k
+		s.peak = max(s.peak, len(s.keys))
+	}
+	if k.limit > 1 {
+		k.patience = min(2*k.patience, maxPatience)
+	}
+	k.limit, k.clean = 1, 0
+	return k
+}
+
+// Release gives the key back, after a commit without a conflict or after another end.
+func (s *Serial) Release(key any, clean bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k := s.keys[key]
+	k.running--
+	if clean {
+		k.clean++
+	}
+	if k.clean >= k.patience {
+		k.clean = 0
+		k.limit = min(2*k.limit, maxLimit)
+	}
+	k.next()
+	if k.running > 0 {
 		return
 	}
 	delete(s.keys, key)
 	// A map keeps the room of what is deleted.
 	if s.peak > 1024 && len(s.keys) < s.peak/4 {
-		s.keys = maps.Collect(maps.All(s.keys))
-		s.peak = len(s.keys)
+		keys := make(map[any]*serialKey, len(s.keys))
+		for key, k := range s.keys {
+			keys[key] = k
+		}
+		s.keys, s.peak = keys, len(keys)
 	}
 }
 
-func (s *Serial) add(key string) {
-	if s.keys == nil {
-		s.keys = make(map[string][]chan struct{})
+// next lets in as many as the limit allows.
+func (k *serialKey) next() {
+	for k.running < k.limit && len(k.queue) > 0 {
+		k.running++
+		close(k.queue[0])
+		k.queue = k.queue[1:]
 	}
-	s.keys[key] = nil
-	s.peak = max(s.peak, len(s.keys))
 }

@@ -12,8 +12,10 @@ import (
 // Rows is a table of counters in which the first committer wins: a COMMIT fails with OC000 if
 // another transaction has changed a row that it writes since its BEGIN. Use its Answer with [SQL].
 //
-// It supports "select n from t where id = 1", "update t set n = 2 where id = 1" and "update t set
-// n = n + 2 where id = 1", with numbers or $1, $2. An update requires a transaction.
+// An update outside a transaction is committed by itself, or with the others of its batch.
+//
+// It knows "select n from t where id = 1", "update t set n = 2 where id = 1" and
+// "update t set n = n + 2 where id = 1", with numbers or $1, $2.
 type Rows struct {
 	mu       sync.Mutex
 	clock    int
@@ -38,7 +40,18 @@ func (r *Rows) Value(id int64) int64 {
 	return r.rows[id].n
 }
 
-// Total returns the sum of all rows.
+// Values returns the committed values of all rows.
+func (r *Rows) Values() map[int64]int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	values := make(map[int64]int64, len(r.rows))
+	for id, row := range r.rows {
+		values[id] = row.n
+	}
+	return values
+}
+
+// Total is the sum of all rows.
 func (r *Rows) Total() int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -56,16 +69,25 @@ var (
 
 // Answer replies to one step of a statement.
 func (r *Rows) Answer(s Statement) Reply {
-	if s.Step != Execute {
-		return Reply{}
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	switch {
+	case s.Step == Sync && s.SQL == "sync":
+		return r.commit(s.Session)
+	case s.Step == Sync:
+		delete(r.sessions, s.Session)
+		return Reply{}
+	case s.Step != Execute:
+		return Reply{}
+	}
 	if r.rows == nil {
 		r.rows, r.sessions = map[int64]version{}, map[int]*transaction{}
 	}
 	switch word, _, _ := strings.Cut(s.SQL, " "); word {
 	case "begin":
+		if r.sessions[s.Session] != nil {
+			return Reply{} // a warning only
+		}
 		r.sessions[s.Session] = &transaction{began: r.clock, writes: map[int64]int64{}}
 		return Reply{}
 	case "rollback":
@@ -78,10 +100,18 @@ func (r *Rows) Answer(s Statement) Reply {
 		return Reply{Rows: [][]int64{{r.rows[number(m[1], s.Args)].n}}}
 	}
 	tx := r.sessions[s.Session]
+	if tx == nil && !s.InTx {
+		tx = &transaction{began: r.clock, writes: map[int64]int64{}}
+		r.sessions[s.Session] = tx
+	}
 	if m := updateRow.FindStringSubmatch(s.SQL); m != nil && tx != nil {
 		id, n := number(m[3], s.Args), number(m[2], s.Args)
 		if m[1] != "" {
-			n += r.rows[id].n
+			if mine, ok := tx.writes[id]; ok {
+				n += mine
+			} else {
+				n += r.rows[id].n
+			}
 		}
 		tx.writes[id] = n
 		return Reply{}

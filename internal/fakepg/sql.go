@@ -16,16 +16,19 @@ import (
 // Step is a step in the execution of a statement.
 type Step string
 
-// The steps at which Answer is called. The simple protocol has only Execute.
+// The steps at which Answer is asked. The simple protocol has only Execute, and Sync, which ends the
+// implicit transaction of statements outside BEGIN and COMMIT: its SQL is "sync", or "sync failed".
 const (
 	Parse   Step = "parse"
 	Bind    Step = "bind"
 	Execute Step = "execute"
+	Sync    Step = "sync"
 )
 
 // Statement is a statement at one of its steps.
 type Statement struct {
 	Session int // the connection's number; the first is 1
+	InTx    bool
 	Step    Step
 	SQL     string // lower case, single spaces, no final semicolon
 	Args    []int64
@@ -35,8 +38,10 @@ type Statement struct {
 type Reply struct {
 	Rows [][]int64                 // Execute only; every column is a bigint
 	Err  *pgconn.PgError           // sent after the rows
-	Cut  bool                      // the connection is closed after the rows
+	Cut  bool                      // the connection is closed after the rows, or after Err if CutAfter
 	With []pgproto3.BackendMessage // sent before the rows
+
+	CutAfter bool // Execute only: the connection is closed behind the answer, before ReadyForQuery
 }
 
 // SQL handles the statements of all sessions of a server: use Session as the hook of that name. It
@@ -103,6 +108,8 @@ type sqlSession struct {
 	skip     bool              // messages until Sync, after an error
 	prepared map[string]string // statement name: SQL
 
+	implicit bool // statements have run in an implicit transaction
+
 	portal  string // its SQL
 	args    []int64
 	formats []int16
@@ -142,6 +149,21 @@ func (s *sqlSession) handle(msg pgproto3.FrontendMessage) error {
 }
 
 func (s *sqlSession) handleSync() error {
+	if s.implicit {
+		s.implicit = false
+		sql := "sync"
+		if s.skip {
+			sql = "sync failed"
+		}
+		reply := s.answer(Sync, sql)
+		if reply.Err != nil && !s.skip {
+			s.fail(reply.Err)
+		}
+		if reply.Cut {
+			_ = s.c.Flush()
+			return errCut
+		}
+	}
 	s.skip = false
 	s.c.Send(&pgproto3.ReadyForQuery{TxStatus: s.status})
 	return s.c.Flush()
@@ -152,7 +174,7 @@ func (s *sqlSession) handleQuery(text string) error {
 	s.args = nil
 	for part := range strings.SplitSeq(strings.TrimSuffix(strings.TrimSpace(text), ";"), ";") {
 		sql := normalize(part)
-		if sql == "" || strings.HasPrefix(sql, "--") {
+		if sql == "" {
 			s.c.Send(&pgproto3.EmptyQueryResponse{})
 			continue
 		}
@@ -213,6 +235,9 @@ func (s *sqlSession) exec(sql string, formats []int16) error {
 			return err
 		}
 	}
+	if s.status == 'I' && word != "begin" && word != "commit" && word != "rollback" {
+		s.implicit = true
+	}
 	reply := s.answer(Execute, sql)
 	for _, msg := range reply.With {
 		s.c.Send(msg)
@@ -232,9 +257,13 @@ func (s *sqlSession) exec(sql string, formats []int16) error {
 	}
 	if reply.Err != nil {
 		s.fail(reply.Err)
-		return nil
+	} else {
+		s.c.Send(&pgproto3.CommandComplete{CommandTag: []byte(tag(word, len(reply.Rows)))})
 	}
-	s.c.Send(&pgproto3.CommandComplete{CommandTag: []byte(tag(word, len(reply.Rows)))})
+	if reply.CutAfter {
+		_ = s.c.Flush()
+		return errCut
+	}
 	return nil
 }
 
@@ -267,7 +296,7 @@ func (s *sqlSession) answer(step Step, sql string) Reply {
 	if s.sql.Answer == nil {
 		return Reply{}
 	}
-	return s.sql.Answer(Statement{Session: s.number, Step: step, SQL: sql, Args: s.args})
+	return s.sql.Answer(Statement{Session: s.number, InTx: s.status != 'I', Step: step, SQL: sql, Args: s.args})
 }
 
 func (s *sqlSession) fail(err *pgconn.PgError) {
@@ -285,8 +314,16 @@ func (s *sqlSession) fail(err *pgconn.PgError) {
 	}
 }
 
+var leadingComments = regexp.MustCompile(`^(\s*(--[^\n]*(\n|$)|/\*.*?\*/))*`)
+
+// normalize returns sql as Answer gets it, without comments before it; END is another word for COMMIT.
 func normalize(sql string) string {
-	return strings.ToLower(strings.Join(strings.Fields(strings.TrimSuffix(strings.TrimSpace(sql), ";")), " "))
+	sql = leadingComments.ReplaceAllString(sql, "")
+	sql = strings.ToLower(strings.Join(strings.Fields(strings.TrimSuffix(strings.TrimSpace(sql), ";")), " "))
+	if sql == "end" {
+		return "commit"
+	}
+	return sql
 }
 
 func tag(word string, rows int) string {

@@ -8,10 +8,11 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/go-dsql/dsql/internal/redact"
 )
 
-// Check returns an error for the first parameter, in the order of names, that must not be sent at
-// startup.
+// Check refuses session parameters with which no connection would open.
 func Check(params map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(params)) {
 		if err := CheckOne(name, params[name]); err != nil {
@@ -21,11 +22,11 @@ func Check(params map[string]string) error {
 	return nil
 }
 
-// CheckOne returns an error if the parameter must not be sent at startup.
+// CheckOne is Check for one parameter.
 func CheckOne(name, value string) error {
 	switch strings.ToLower(name) {
 	case "":
-		return errors.New("dsql: a runtime parameter has an empty name")
+		return errors.New("dsql: a runtime parameter must not have an empty name")
 	case "user":
 		return errors.New("dsql: the role is not a runtime parameter: use WithUser")
 	case "password":
@@ -38,7 +39,7 @@ func CheckOne(name, value string) error {
 		}
 	}
 	if strings.ContainsRune(name, 0) || strings.ContainsRune(value, 0) {
-		return fmt.Errorf("dsql: the runtime parameter %q has a NUL in it", name)
+		return fmt.Errorf("dsql: the runtime parameter %s must not contain a NUL byte", redact.Value(name))
 	}
 	return checkRefused(name)
 }
@@ -58,12 +59,12 @@ func checkOptions(options string) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("dsql: invalid runtime parameter options: %w", err)
+		return redact.Wrap("dsql: the runtime parameter options is not as PostgreSQL reads it, such as -c name=value", err)
 	}
 	return nil
 }
 
-// Settings maps the names that Config.Settings may have to the check of a value and what is expected.
+// Settings holds what Config.Settings may have: whether a value is valid, and what it must be.
 var Settings = map[string]struct {
 	valid func(string) bool
 	want  string
@@ -80,15 +81,15 @@ var Settings = map[string]struct {
 	"pool_health_check_period":      {isDuration(1), "a Go duration over 0, such as 1m"},
 }
 
-// CheckSettings returns an error for the first setting that is unknown or has an invalid value.
+// CheckSettings refuses settings that are unknown or have an invalid value.
 func CheckSettings(given map[string]string) error {
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		setting, ok := Settings[name]
 		if !ok {
-			return fmt.Errorf("dsql: Settings has no %q: it has %s", name, strings.Join(slices.Sorted(maps.Keys(Settings)), ", "))
+			return fmt.Errorf("dsql: Settings has no %s: it has %s", redact.Value(name), strings.Join(slices.Sorted(maps.Keys(Settings)), ", "))
 		}
 		if value := given[name]; !setting.valid(value) {
-			return fmt.Errorf("dsql: %s is %.40q: give %s", name, value, setting.want)
+			return fmt.Errorf("dsql: %s is %s and must be %s", name, redact.Value(value), setting.want)
 		}
 	}
 	return nil

@@ -67,13 +67,24 @@ DELETE FROM pg_catalog.pg_ts_template WHERE tmplname = 'snowball';
 DELETE FROM pg_catalog.pg_collation WHERE collname NOT IN ('default', 'C', 'POSIX', 'ucs_basic');
 
 -- A table of PostgreSQL's under another name, which it does not mind as it uses numbers, and
--- a view in its place that has other values in one column and some of the rows.
+-- a view in its place that has other values in one column and some of the rows. It also has
+-- the columns of version 16, which is what clients are told: psql asks for them.
 CREATE PROCEDURE sys.show_instead(catalog text, col text, val text, condition text) LANGUAGE plpgsql AS $$
+DECLARE
+	columns text[] := ARRAY(SELECT attname::text FROM pg_catalog.pg_attribute
+		WHERE attrelid = ('pg_catalog.' || catalog)::regclass AND attnum > 0 ORDER BY attnum);
+	expressions text[] := pg_catalog.array_replace(columns, col, val || ' AS ' || col);
+	missing record;
 BEGIN
+	FOR missing IN SELECT * FROM (VALUES ('pg_database', 'datlocprovider', '''c''::"char"', ''), ('pg_database', 'daticulocale', 'NULL::text', 'datlocale'),
+		('pg_database', 'daticurules', 'NULL::text', ''), ('pg_database', 'datcollversion', 'NULL::text', ''),
+		('pg_collation', 'colliculocale', 'NULL::text', 'colllocale'), ('pg_collation', 'collicurules', 'NULL::text', '')) AS m (c, name, otherwise, later)
+		WHERE c = catalog AND name <> ALL (columns) LOOP
+		expressions := expressions || (CASE WHEN missing.later = ANY (columns) THEN missing.later ELSE missing.otherwise END || ' AS ' || missing.name);
+	END LOOP;
 	EXECUTE pg_catalog.format('ALTER TABLE pg_catalog.%s RENAME TO engine_%s', catalog, catalog);
 	EXECUTE pg_catalog.format('CREATE VIEW pg_catalog.%s AS SELECT %s FROM pg_catalog.engine_%s WHERE %s', catalog,
-		(SELECT pg_catalog.string_agg(CASE WHEN attname = col THEN val || ' AS ' || col ELSE attname::text END, ', ' ORDER BY attnum)
-			FROM pg_catalog.pg_attribute WHERE attrelid = ('pg_catalog.engine_' || catalog)::regclass AND attnum > 0), catalog, condition);
+		pg_catalog.array_to_string(expressions, ', '), catalog, condition);
 	EXECUTE pg_catalog.format('GRANT SELECT ON pg_catalog.%s TO PUBLIC', catalog);
 END
 $$;
@@ -81,6 +92,8 @@ $$;
 CALL sys.show_instead('pg_database', 'datname', $$'postgres'::pg_catalog.name$$, 'datname = sys.engine_database()');
 
 CALL sys.show_instead('pg_am', 'amname', $$CASE amname WHEN 'btree' THEN 'btree_index' ELSE amname END$$, $$amname IN ('btree', 'heap')$$);
+
+CALL sys.show_instead('pg_collation', 'collname', 'collname', 'true');
 
 DROP PROCEDURE sys.show_instead;
 
@@ -122,12 +135,17 @@ CREATE TABLE sys.job (
 	job_type text NOT NULL,
 	object_id oid,
 	object_name text,
-	start_time timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+	start_time timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	held bigint -- it stays processing until sys.job_epoch is later
 );
+
+CREATE SEQUENCE sys.job_epoch;
+
+SELECT pg_catalog.setval('sys.job_epoch', 1);
 
 CREATE VIEW sys.jobs AS
 SELECT job_id,
-	CASE WHEN NOT done THEN 'submitted' WHEN details IS NULL THEN 'completed' ELSE 'failed' END AS status,
+	CASE WHEN held THEN 'processing' WHEN NOT done THEN 'submitted' WHEN details IS NULL THEN 'completed' ELSE 'failed' END AS status,
 	CASE WHEN done THEN details END AS details,
 	job_type,
 	1259::oid AS class_id,
@@ -135,7 +153,10 @@ SELECT job_id,
 	CASE WHEN NOT done OR EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = object_id) THEN object_name END AS object_name,
 	start_time,
 	CASE WHEN done THEN start_time + interval '100 milliseconds' END AS update_time
-FROM (SELECT *, pg_catalog.clock_timestamp() > start_time + interval '100 milliseconds' AS done FROM sys.job) AS job
+FROM (SELECT job_id, details, job_type, object_id, object_name, start_time, held,
+		NOT held AND pg_catalog.clock_timestamp() > start_time + interval '100 milliseconds' AS done
+	FROM (SELECT job_id, details, job_type, object_id, object_name, start_time,
+		coalesce(job.held >= (SELECT last_value FROM sys.job_epoch), false) AS held FROM sys.job) AS job) AS job
 WHERE start_time > pg_catalog.clock_timestamp() - interval '30 minutes';
 
 GRANT SELECT ON sys.jobs TO PUBLIC;
@@ -192,7 +213,7 @@ BEGIN
 	IF job !~ '^[a-z2-7]{26}$' THEN
 		RAISE 'Unable to convert text to UUID' USING ERRCODE = '22P02';
 	END IF;
-	WHILE EXISTS (SELECT FROM sys.jobs WHERE job_id = job AND status = 'submitted') LOOP
+	WHILE EXISTS (SELECT FROM sys.jobs WHERE job_id = job AND status IN ('submitted', 'processing')) LOOP
 		PERFORM pg_sleep(0.005);
 	END LOOP;
 	succeeded := EXISTS (SELECT FROM sys.jobs WHERE job_id = job AND status = 'completed');
@@ -450,18 +471,9 @@ CREATE FUNCTION sys.base_type(t oid) RETURNS oid LANGUAGE sql STABLE AS $$
 $$;
 
 -- Compression is lz4, if PostgreSQL was built with it.
-DO $do$
-DECLARE
-	lz4 boolean := true;
-BEGIN
-	BEGIN
-		SET LOCAL default_toast_compression = 'lz4';
-	EXCEPTION WHEN OTHERS THEN
-		lz4 := false;
-	END;
-	EXECUTE 'CREATE FUNCTION sys.has_lz4() RETURNS boolean LANGUAGE sql IMMUTABLE AS ''SELECT ' || lz4 || '''';
-END
-$do$;
+CREATE FUNCTION sys.has_lz4() RETURNS boolean LANGUAGE sql STABLE AS $$
+	SELECT coalesce('lz4' = ANY (enumvals), false) FROM pg_catalog.pg_settings WHERE name = 'default_toast_compression'
+$$;
 
 CREATE FUNCTION sys.check_columns(t regclass) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE

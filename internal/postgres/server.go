@@ -91,6 +91,16 @@ func (s *Server) DropDatabase(ctx context.Context, name string) error {
 	return nil
 }
 
+// WriteFile creates a file in the server's directory, which only this process's user and PostgreSQL's
+// can enter, and returns its path. It is removed with the server.
+func (s *Server) WriteFile(name string, content []byte) (path string, err error) {
+	path = filepath.Join(s.dir, name)
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		return "", fmt.Errorf("dsqltest: %w", err)
+	}
+	return path, nil
+}
+
 // Exec runs a statement as superuser, in a session of its own.
 func (s *Server) Exec(ctx context.Context, database, sql string, args ...any) error {
 	conn, err := s.connect(ctx, database)
@@ -123,7 +133,7 @@ func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
 
 // adminConfig returns the configuration with which connect connects through Dial.
 func (s *Server) adminConfig() (*pgx.ConnConfig, error) {
-	pool, err := connstring.Parse("user=dsqltest")
+	pool, err := connstring.Parse("/", "dsqltest", "")
 	if err != nil {
 		return nil, fmt.Errorf("dsqltest: %w", err)
 	}

@@ -47,9 +47,9 @@ const protocolOnly = "123n"
 
 func isProtocolOnly(m message) bool { return strings.IndexByte(protocolOnly, m.kind()) >= 0 }
 
-// abortOthers aborts the idle transactions of all other sessions.
+// abortOthers aborts the idle transactions of all other sessions of the cluster.
 func (p *Proxy) abortOthers(s *session) {
-	for _, other := range p.openSessions() {
+	for _, other := range p.allSessions() {
 		if other != s {
 			other.abortIdle()
 		}

@@ -24,6 +24,7 @@ const (
 	deadlockDetected     = "40P01"
 	syntaxError          = "42601"
 	undefinedColumn      = "42703"
+	outOfResources       = "53000"
 	tooManyConnections   = "53300"
 	tooManyConfigured    = "53400"
 	programLimitExceeded = "54000"

@@ -108,7 +108,7 @@ func (s *session) commitFault() (CommitCut, *pgproto3.ErrorResponse) {
 	if s.txStatus() != 'T' {
 		return 0, nil
 	}
-	if e := s.tx.checkAge(s.proxy.transactionAge); e != nil {
+	if e := s.tx.checkAge(s.proxy.Faults.now(), s.proxy.transactionAge); e != nil {
 		return 0, e
 	}
 	if s.tx.used && s.catalogChanged() || s.tx.aborted {

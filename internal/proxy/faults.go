@@ -19,17 +19,52 @@ const (
 	AfterApplied
 )
 
-// Faults are the faults to inject. The zero value injects none. It is safe for concurrent use.
+// queuedFault is what happens to one COMMIT: a conflict or a cut.
+type queuedFault struct {
+	conflict *pgproto3.ErrorResponse
+	cut      CommitCut
+}
+
+// Faults are the faults to inject at one endpoint. The zero value injects none. It is safe for
+// concurrent use.
 type Faults struct {
-	mu          sync.Mutex
-	conflicts   []*pgproto3.ErrorResponse // of the next COMMITs
-	cut         CommitCut                 // of the next COMMIT
-	refuse      string                    // SQLSTATE for new connections
+	mu   sync.Mutex
+	set  faults
+	ends chan struct{} // closed when what blocks connections changes; nil if nobody waits
+}
+
+// faults are the faults in force.
+type faults struct {
+	commits     []queuedFault // of the next COMMITs
+	refuse      string        // SQLSTATE for new connections
 	wakingUntil time.Time
 	clockOffset time.Duration // of the clock that tokens are verified against
 	latency     time.Duration
-	pauseEnds   chan struct{} // closed by Resume; nil when not paused
+	paused      bool // nothing is answered after TLS
+	silent      bool // nothing is answered
+	down        bool // new connections are reset
 }
+
+// change edits the faults in force and wakes those that they block.
+func (f *Faults) change(edit func(*faults)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	edit(&f.set)
+	if f.ends != nil {
+		close(f.ends)
+		f.ends = nil
+	}
+}
+
+// get returns a copy of the faults in force.
+func (f *Faults) get() faults {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.set
+}
+
+// Restore ends all faults and forgets those queued for COMMITs.
+func (f *Faults) Restore() { f.change(func(set *faults) { *set = faults{} }) }
 
 // ConflictNext makes the next n COMMITs fail with a data conflict.
 func (f *Faults) ConflictNext(n int) { f.addConflicts(n, dataConflict) }
@@ -38,32 +73,28 @@ func (f *Faults) ConflictNext(n int) { f.addConflicts(n, dataConflict) }
 func (f *Faults) SchemaConflictNext(n int) { f.addConflicts(n, schemaConflict) }
 
 func (f *Faults) addConflicts(n int, message string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	for range n {
-		f.conflicts = append(f.conflicts, conflictResponse(message))
+		f.addCommit(queuedFault{conflict: conflictResponse(message)})
 	}
 }
 
-// CutAtCommit cuts the connection of the next COMMIT.
-func (f *Faults) CutAtCommit(when CommitCut) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.cut = when
+// CutAtCommit cuts the connection of the next COMMIT that no earlier call applies to.
+func (f *Faults) CutAtCommit(when CommitCut) { f.addCommit(queuedFault{cut: when}) }
+
+func (f *Faults) addCommit(q queuedFault) {
+	f.change(func(set *faults) { set.commits = append(set.commits, q) })
 }
 
-// nextCommit takes the fault for a COMMIT. Conflicts are used up before a cut.
+// nextCommit takes the fault for a COMMIT.
 func (f *Faults) nextCommit() (CommitCut, *pgproto3.ErrorResponse) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.conflicts) > 0 {
-		conflict := f.conflicts[0]
-		f.conflicts = f.conflicts[1:]
-		return 0, conflict
+	if len(f.set.commits) == 0 {
+		return 0, nil
 	}
-	cut := f.cut
-	f.cut = 0
-	return cut, nil
+	next := f.set.commits[0]
+	f.set.commits = f.set.commits[1:]
+	return next.cut, next.conflict
 }
 
 // RefuseConnections refuses new connections with an SQLSTATE, or accepts them again if code is
@@ -72,60 +103,43 @@ func (f *Faults) RefuseConnections(code string) {
 	if _, ok := connectRefusals[code]; !ok && code != "" {
 		panic(fmt.Sprintf("dsqltest: RefuseConnections(%q): the SQLSTATE must be 08006, 28000, 53300, 53400 or empty", code))
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.refuse = code
+	f.change(func(set *faults) { set.refuse = code })
 }
 
 // SetWaking refuses new connections with "waking up cluster" for d.
 func (f *Faults) SetWaking(d time.Duration) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.wakingUntil = time.Now().Add(d)
+	f.change(func(set *faults) { set.wakingUntil = time.Now().Add(d) })
 }
 
 // checkConnect returns the refusal of a new connection, or nil.
 func (f *Faults) checkConnect() *Refusal {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if time.Now().Before(f.wakingUntil) {
+	set := f.get()
+	if time.Now().Before(set.wakingUntil) {
 		return &Refusal{
 			Reason:  "fault: SetWaking",
 			Code:    connectionFailure,
 			Message: "unable to accept connection, waking up cluster, please retry later",
 		}
 	}
-	if f.refuse != "" {
-		return &Refusal{Reason: "fault: RefuseConnections", Code: f.refuse, Message: connectRefusals[f.refuse]}
+	if set.refuse != "" {
+		return &Refusal{Reason: "fault: RefuseConnections", Code: set.refuse, Message: connectRefusals[set.refuse]}
 	}
 	return nil
 }
 
 // SetClockOffset moves the clock that tokens are verified against; forward if d is positive.
 func (f *Faults) SetClockOffset(d time.Duration) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.clockOffset = d
+	f.change(func(set *faults) { set.clockOffset = d })
 }
 
-func (f *Faults) now() time.Time {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return time.Now().Add(f.clockOffset)
-}
+func (f *Faults) now() time.Time { return time.Now().Add(f.get().clockOffset) }
 
-// SetLatency adds d to every round trip of a session.
-func (f *Faults) SetLatency(d time.Duration) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.latency = d
-}
+// SetLatency adds d to every round trip.
+func (f *Faults) SetLatency(d time.Duration) { f.change(func(set *faults) { set.latency = d }) }
 
 // waitLatency delays one round trip.
 func (f *Faults) waitLatency(ctx context.Context) {
-	f.mu.Lock()
-	d := f.latency
-	f.mu.Unlock()
+	d := f.get().latency
 	if d <= 0 {
 		return
 	}
@@ -138,36 +152,43 @@ func (f *Faults) waitLatency(ctx context.Context) {
 }
 
 // Pause stops all replies until Resume. New connections get as far as TLS.
-func (f *Faults) Pause() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.pauseEnds == nil {
-		f.pauseEnds = make(chan struct{})
-	}
-}
+func (f *Faults) Pause() { f.change(func(set *faults) { set.paused = true }) }
 
 // Resume ends a pause.
-func (f *Faults) Resume() {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.pauseEnds != nil {
-		close(f.pauseEnds)
-		f.pauseEnds = nil
-	}
+func (f *Faults) Resume() { f.change(func(set *faults) { set.paused = false }) }
+
+// BlackHole stops all replies until Restore, those of TLS too.
+func (f *Faults) BlackHole() { f.change(func(set *faults) { set.silent = true }) }
+
+func (f *Faults) setDown() { f.change(func(set *faults) { set.down = true }) }
+
+// waitPause blocks while nothing is answered. It returns false when ctx is done.
+func (f *Faults) waitPause(ctx context.Context) bool {
+	return f.wait(ctx, func(set faults) bool { return set.paused || set.silent })
 }
 
-// waitPause blocks during a pause. It returns false when ctx is done.
-func (f *Faults) waitPause(ctx context.Context) bool {
-	f.mu.Lock()
-	ends := f.pauseEnds
-	f.mu.Unlock()
-	if ends == nil {
-		return true
-	}
-	select {
-	case <-ends:
-		return f.waitPause(ctx)
-	case <-ctx.Done():
-		return false
+// admit blocks while TLS is not answered. It returns false if the connection is to be reset.
+func (f *Faults) admit(ctx context.Context) bool {
+	return f.wait(ctx, func(set faults) bool { return set.silent && !set.down }) && !f.get().down
+}
+
+// wait waits while blocked is true of the faults in force. It returns false when ctx is done.
+func (f *Faults) wait(ctx context.Context, blocked func(faults) bool) bool {
+	for {
+		f.mu.Lock()
+		if !blocked(f.set) {
+			f.mu.Unlock()
+			return true
+		}
+		if f.ends == nil {
+			f.ends = make(chan struct{})
+		}
+		ends := f.ends
+		f.mu.Unlock()
+		select {
+		case <-ends:
+		case <-ctx.Done():
+			return false
+		}
 	}
 }

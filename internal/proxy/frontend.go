@@ -56,6 +56,7 @@ func (f *frontend) readLoop() {
 func (f *frontend) handle(m message) error {
 	f.busy.Lock()
 	defer f.busy.Unlock()
+	f.log.received(m)
 	switch m.kind() {
 	case 'Q':
 		f.handleQuery(m)

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -13,9 +14,13 @@ import (
 // handshakeTimeout closes a connection whose session has not started.
 const handshakeTimeout = 30 * time.Second
 
-// listener accepts the connections of all clusters of the process. It exists while there are
-// clusters.
+// anyPort is the default address to listen on.
+const anyPort = "127.0.0.1:0"
+
+// listener accepts the connections of all clusters of the process that listen on one address. It
+// exists while there are such clusters.
 type listener struct {
+	address   string // as requested
 	net       net.Listener
 	authority *authority
 	tls       *tls.Config // shared by all connections: session tickets are bound to it
@@ -29,31 +34,36 @@ type listener struct {
 	proxies map[string]*Proxy // by cluster ID
 }
 
-// shared is the process's listener, nil without clusters.
-var shared struct {
-	mu       sync.Mutex
-	listener *listener
-}
+// shared are the process's listeners, by the address requested.
+var shared = struct {
+	mu        sync.Mutex
+	listeners map[string]*listener
+}{listeners: make(map[string]*listener)}
 
-// attach registers p with the process's listener and starts the listener for the first proxy.
+// attach registers p with the listener of its address and starts the listener for the first proxy.
 func attach(p *Proxy) error {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
-	if shared.listener == nil {
-		l, err := listen(handshakeTimeout)
-		if err != nil {
+	address := cmp.Or(p.cfg.Listen, anyPort)
+	l := shared.listeners[address]
+	if l == nil {
+		var err error
+		if l, err = listen(address, handshakeTimeout); err != nil {
 			return err
 		}
-		shared.listener = l
+		shared.listeners[address] = l
 	}
-	p.listener = shared.listener
-	p.listener.mu.Lock()
-	defer p.listener.mu.Unlock()
-	p.listener.proxies[p.cfg.ID] = p
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, taken := l.proxies[p.cfg.ID]; taken {
+		return fmt.Errorf("dsqltest: a cluster with the ID %s already runs in this process: use another ID", p.cfg.ID)
+	}
+	l.proxies[p.cfg.ID] = p
+	p.listener = l
 	return nil
 }
 
-// detach removes p from the listener and closes the listener after the last proxy.
+// detach removes p from its listener and closes the listener after the last proxy.
 func detach(p *Proxy) {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
@@ -63,20 +73,21 @@ func detach(p *Proxy) {
 	p.listener.mu.Unlock()
 	if last {
 		p.listener.close()
-		shared.listener = nil
+		delete(shared.listeners, p.listener.address)
 	}
 }
 
-func listen(timeout time.Duration) (*listener, error) {
+func listen(address string, timeout time.Duration) (*listener, error) {
 	authority, err := processAuthority()
 	if err != nil {
 		return nil, err
 	}
-	socket, err := net.Listen("tcp", "127.0.0.1:0")
+	socket, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("dsqltest: listening on loopback: %w", err)
+		return nil, fmt.Errorf("dsqltest: %w", err)
 	}
 	l := &listener{
+		address:   address,
 		net:       socket,
 		authority: authority,
 		tls: &tls.Config{
@@ -87,6 +98,7 @@ func listen(timeout time.Duration) (*listener, error) {
 		timeout: timeout,
 		proxies: make(map[string]*Proxy),
 	}
+	l.tls.GetConfigForClient = l.admit
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	l.conns.Go(l.acceptLoop)
 	return l, nil

@@ -13,8 +13,11 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"maps"
+	"net"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,26 +38,28 @@ const (
 type Config struct {
 	ID          string // cluster ID, 26 characters of a-z and 0-9
 	Region      string
+	Listen      string // host:port; empty: a free port on loopback, shared by the clusters of the process
 	Server      *postgres.Server
 	Database    string                 // the cluster's database on Server
 	Credentials func() aws.Credentials // a function, so that printing shows no key
 	Principal   string                 // the ARN that Credentials belong to
+
+	Linked *Proxy // another endpoint of the same cluster, if there is one
 
 	MaxConnections int     // 0: no limit
 	ConnectRate    float64 // connections a second; 0: no limit
 	ConnectBurst   int
 }
 
-// Proxy is one cluster behind the listener that all clusters of the process share. It is safe for
-// concurrent use.
+// Proxy is one endpoint of a cluster, behind the listener that all clusters of the process share. It
+// is safe for concurrent use.
 type Proxy struct {
 	Faults Faults
+	*group
 
 	cfg      Config
 	listener *listener
 	quota    quota
-	catalog  atomic.Int64 // version of the schema
-	redoing  sync.Mutex   // held while a transaction executes its writes again
 	monitor  monitor
 
 	ctx    context.Context // done when the proxy closes; cuts its connections
@@ -68,18 +73,51 @@ type Proxy struct {
 	closed   bool // no connection is accepted any more
 	refusal  *Refusal
 	stats    Stats
+	log      eventLog
 	sessions map[*session]struct{}
+	open     map[*tls.Conn]struct{} // connections after TLS, sessions or not
+}
+
+// group is what the endpoints of one cluster share.
+type group struct {
+	catalog atomic.Int64 // version of the schema
+	redoing sync.Mutex   // held while a transaction executes its writes again
+
+	linked sync.Mutex
+	all    []*Proxy
+}
+
+func (g *group) add(p *Proxy) {
+	g.linked.Lock()
+	defer g.linked.Unlock()
+	g.all = append(g.all, p)
+}
+
+// allSessions returns the open sessions of all endpoints.
+func (g *group) allSessions() (sessions []*session) {
+	g.linked.Lock()
+	defer g.linked.Unlock()
+	for _, p := range g.all {
+		sessions = append(sessions, p.openSessions()...)
+	}
+	return sessions
 }
 
 // Start makes the cluster reachable at [Proxy.Address] until Close.
 func Start(cfg Config) (*Proxy, error) {
 	p := &Proxy{
+		group:          &group{},
 		cfg:            cfg,
 		quota:          newQuota(cfg),
 		sessionAge:     maxSessionAge,
 		transactionAge: maxTransactionAge,
 		sessions:       make(map[*session]struct{}),
+		open:           make(map[*tls.Conn]struct{}),
 	}
+	if cfg.Linked != nil {
+		p.group = cfg.Linked.group
+	}
+	p.add(p)
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	if err := attach(p); err != nil {
 		return nil, err
@@ -103,8 +141,15 @@ func (p *Proxy) Close() {
 	detach(p)
 }
 
-// Address returns the listener's address, host:port on loopback.
-func (p *Proxy) Address() string { return p.listener.net.Addr().String() }
+// Address returns the address to dial. It is on loopback if the listener accepts connections on all
+// addresses of the machine.
+func (p *Proxy) Address() string {
+	address := p.listener.net.Addr().(*net.TCPAddr)
+	if address.IP.IsUnspecified() {
+		return net.JoinHostPort("127.0.0.1", strconv.Itoa(address.Port))
+	}
+	return address.String()
+}
 
 // CertPEM returns the certificate authority that signs the server's certificates.
 func (p *Proxy) CertPEM() []byte { return p.listener.authority.pem() }
@@ -126,6 +171,35 @@ func (p *Proxy) recordRefusal(refusal *Refusal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.refusal = refusal
+	p.log.add(Event{User: refusal.User, Code: refusal.Code, Message: refusal.Message})
+}
+
+// Log returns what the endpoint has received and refused, oldest first.
+func (p *Proxy) Log() []Event { return p.log.all() }
+
+// SetClockOffset moves the endpoint's clock, forward if d is positive: tokens, transactions and
+// sessions expire by it.
+func (p *Proxy) SetClockOffset(d time.Duration) {
+	p.Faults.SetClockOffset(d)
+	p.checkSessionAges()
+}
+
+// Restore ends all faults and forgets those queued for COMMITs.
+func (p *Proxy) Restore() {
+	p.Faults.Restore()
+	p.checkSessionAges()
+}
+
+// checkSessionAges expires sessions by a clock that has been moved.
+func (p *Proxy) checkSessionAges() {
+	now := p.Faults.now()
+	for _, s := range p.openSessions() {
+		if left := s.opened.Add(p.sessionAge).Sub(now); left > 0 {
+			s.age.Reset(left)
+		} else {
+			s.expire()
+		}
+	}
 }
 
 // CutSessions closes all sessions at once and sends nothing.
@@ -133,6 +207,17 @@ func (p *Proxy) CutSessions() {
 	for _, s := range p.openSessions() {
 		s.cut()
 	}
+}
+
+// Cut takes the endpoint down until Restore: it cuts all connections and resets new ones.
+func (p *Proxy) Cut() {
+	p.Faults.setDown()
+	p.mu.Lock()
+	for conn := range p.open {
+		reset(conn.NetConn())
+	}
+	p.mu.Unlock()
+	p.CutSessions()
 }
 
 // ExpireSessions ends all sessions as DSQL does at their maximum age: idle ones at once, the
@@ -143,15 +228,23 @@ func (p *Proxy) ExpireSessions() {
 	}
 }
 
-// beginConn registers a connection unless the proxy is closed. The caller must call conns.Done.
-func (p *Proxy) beginConn() bool {
+// beginConn registers a connection unless the proxy is closed or down. The caller must call endConn.
+func (p *Proxy) beginConn(conn *tls.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
+	if p.closed || p.Faults.get().down {
 		return false
 	}
 	p.conns.Add(1)
+	p.open[conn] = struct{}{}
 	return true
+}
+
+func (p *Proxy) endConn(conn *tls.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.open, conn)
+	p.conns.Done()
 }
 
 func (p *Proxy) addSession(s *session) {
@@ -166,6 +259,7 @@ func (p *Proxy) removeSession(s *session) {
 	delete(p.sessions, s)
 }
 
+// openSessions returns the endpoint's sessions.
 func (p *Proxy) openSessions() []*session {
 	p.mu.Lock()
 	defer p.mu.Unlock()

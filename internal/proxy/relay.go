@@ -17,6 +17,7 @@ import (
 // belongs to.
 type relay struct {
 	proxy  *Proxy
+	log    *sessionLog
 	client *stream // read by frontend.readLoop; written under mu
 	server *stream // read by replyLoop; written while session.busy is held
 
@@ -44,9 +45,10 @@ type exchange struct {
 	write *attempt // of the last statement, if it takes part in conflicts
 }
 
-func newRelay(p *Proxy, client, server net.Conn) *relay {
+func newRelay(p *Proxy, client, server net.Conn, log *sessionLog) *relay {
 	r := &relay{
 		proxy:   p,
+		log:     log,
 		client:  newStream(client),
 		server:  newStream(server),
 		status:  'I',
@@ -114,6 +116,9 @@ func (r *relay) deliver(m message) error {
 
 // writeClient buffers a message for the client and counts conflicts. r.mu must be held.
 func (r *relay) writeClient(m message) error {
+	if m.kind() == 'E' {
+		r.log.sent(m)
+	}
 	if m.kind() == 'E' && isConflict(m) {
 		r.conflict = true
 		r.proxy.updateStats(func(s *Stats) { s.Conflicts++ })

@@ -28,7 +28,7 @@ func (r *relay) rewrite(x *exchange, m message) message {
 		return r.rewriteComplete(x, m)
 	case 'E':
 		x.failed = true
-		return rewriteError(x, m)
+		return rewriteError(x, m, r.proxy.cfg.Database)
 	}
 	return m
 }
@@ -62,7 +62,7 @@ func (r *relay) rewriteComplete(x *exchange, m message) message {
 	return encode(&pgproto3.CommandComplete{CommandTag: []byte(st.Tag)})
 }
 
-func rewriteError(x *exchange, m message) message {
+func rewriteError(x *exchange, m message, database string) message {
 	var e pgproto3.ErrorResponse
 	if e.Decode(m.body()) != nil {
 		return m
@@ -73,6 +73,15 @@ func rewriteError(x *exchange, m message) message {
 	if message := conflictMessage(&e); message != "" {
 		x.blocked = e.Code == lockNotAvailable
 		return encode(conflictResponse(message))
+	}
+	if e.Code == tooManyConnections { // PostgreSQL's limit, not the quota of a cluster
+		e.Code = outOfResources
+		e.Message = "dsqltest: the PostgreSQL server behind the clusters of this process has no connection left: " + e.Message
+		return encode(&e)
+	}
+	if strings.Contains(e.Message, database) {
+		e.Message = strings.ReplaceAll(e.Message, database, databaseName)
+		return encode(&e)
 	}
 	if strings.Contains(e.Where, "sys.") { // the cluster's own functions are internal
 		e.Where, e.Position, e.InternalPosition, e.InternalQuery = "", 0, 0, ""

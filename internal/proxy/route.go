@@ -1,7 +1,10 @@
 package proxy
 
 import (
+	"context"
 	"crypto/tls"
+	"errors"
+	"net"
 	"strings"
 )
 
@@ -26,6 +29,34 @@ func parseHostname(host string) (hostname, bool) {
 	return hostname{host: host, id: labels[0], domain: strings.Join(labels[1:], "."), region: labels[2]}, true
 }
 
+// admit holds or resets a connection that has sent its ClientHello, where its endpoint's faults say
+// so. It changes no configuration.
+func (l *listener) admit(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+	p, _, refusal := l.route(hello.ServerName, "")
+	if refusal != nil {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, l.timeout)
+	defer cancel()
+	p.Faults.waitLatency(ctx)
+	if p.Faults.admit(ctx) {
+		return nil, nil
+	}
+	reset(hello.Conn)
+	return nil, errors.New("the endpoint is down")
+}
+
+// reset closes a connection as a host does that has no such connection.
+func reset(conn net.Conn) {
+	if peeked, ok := conn.(peekedConn); ok {
+		conn = peeked.Conn
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	conn.Close()
+}
+
 // handleStartup routes a connection to its cluster, which then serves it.
 func (l *listener) handleStartup(client *tls.Conn, packet startupPacket) {
 	var s startup
@@ -41,10 +72,11 @@ func (l *listener) handleStartup(client *tls.Conn, packet startupPacket) {
 		refusal.send(client)
 		return
 	}
-	if !p.beginConn() {
+	if !p.beginConn(client) {
+		reset(client.NetConn())
 		return
 	}
-	defer p.conns.Done()
+	defer p.endConn(client)
 	if packet.code == cancelRequest {
 		p.forwardCancel(packet)
 		return

@@ -16,6 +16,8 @@ const internalName = "dsqltest"
 // session is an accepted client's session: its transaction and the execution of its statements.
 type session struct {
 	*relay
+	opened time.Time   // by the cluster's clock
+	age    *time.Timer // expires the session
 
 	busy          sync.Mutex // held while a client's message is handled; guards what follows
 	tx            transaction
@@ -27,11 +29,12 @@ type session struct {
 //
 // When the client ends first, its last statements are still executed, as by a real server:
 // PostgreSQL reads them all and then the end of file.
-func (p *Proxy) runSession(client, server net.Conn) {
-	s := &session{relay: newRelay(p, client, server)}
+func (p *Proxy) runSession(client, server net.Conn, user string) {
+	s := &session{relay: newRelay(p, client, server, p.log.newSession(user))}
+	s.opened, s.age = p.Faults.now(), time.AfterFunc(p.sessionAge, s.expire)
+	defer s.age.Stop()
 	p.addSession(s)
 	defer p.removeSession(s)
-	defer time.AfterFunc(p.sessionAge, s.expire).Stop()
 
 	var replies sync.WaitGroup
 	replies.Go(s.replyLoop)
@@ -66,7 +69,7 @@ func (s *session) check(st *dialect.Statement) *pgproto3.ErrorResponse {
 	case dialect.Empty, dialect.Begin, dialect.Commit, dialect.Rollback, dialect.Setting:
 		return nil
 	}
-	if e := s.tx.checkAge(s.proxy.transactionAge); e != nil {
+	if e := s.tx.checkAge(s.proxy.Faults.now(), s.proxy.transactionAge); e != nil {
 		return e
 	}
 	if s.catalogChanged() || s.tx.aborted {
@@ -94,7 +97,7 @@ func (s *session) trackTransaction(kind dialect.Kind) {
 	case kind == dialect.Rollback && inside:
 		s.proxy.updateStats(func(st *Stats) { st.Rollbacks++ })
 	case kind == dialect.Begin && !inside:
-		s.tx = transaction{begun: time.Now()}
+		s.tx = transaction{begun: s.proxy.Faults.now()}
 		s.proxy.updateStats(func(st *Stats) {
 			st.Begins++
 			if retry {

@@ -15,7 +15,7 @@ import (
 // transaction is the state of the transaction that a session is in. A statement in autocommit mode
 // is a transaction too.
 type transaction struct {
-	begun   time.Time // when BEGIN was received; zero in autocommit mode
+	begun   time.Time // when BEGIN was received, by the cluster's clock; zero in autocommit mode
 	used    bool      // a statement has seen the schema
 	ddl     bool
 	dml     bool
@@ -72,8 +72,8 @@ func (t *transaction) setCommitted() {
 }
 
 // checkAge returns DSQL's error for a transaction that has lasted too long, or nil.
-func (t *transaction) checkAge(limit time.Duration) *pgproto3.ErrorResponse {
-	age := time.Since(t.begun)
+func (t *transaction) checkAge(now time.Time, limit time.Duration) *pgproto3.ErrorResponse {
+	age := now.Sub(t.begun)
 	if t.begun.IsZero() || age <= limit {
 		return nil
 	}

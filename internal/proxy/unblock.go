@@ -42,7 +42,7 @@ func (p *Proxy) unblock(s *session) {
 	if len(blockers) == 0 {
 		return
 	}
-	for _, other := range p.openSessions() {
+	for _, other := range p.allSessions() {
 		if other != s && slices.Contains(blockers, other.processID.Load()) {
 			other.yieldTo(s)
 		}

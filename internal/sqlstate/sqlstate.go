@@ -106,10 +106,11 @@ func IsUnavailable(e Error) bool {
 	return e.SQLState() == "XX000" && strings.Contains(strings.ToLower(Message(e)), "server unavailable")
 }
 
-// IsStalePlan reports whether e refuses a plan that a schema change has outdated. pgx forgets
-// it, so the next try prepares it again.
+// IsStalePlan reports whether e refuses a prepared statement that a schema change has outdated or
+// that the server does not know. pgx forgets it, so the next try prepares it again.
 func IsStalePlan(e Error) bool {
-	return e.SQLState() == "0A000" && strings.Contains(Message(e), "cached plan must not change result type") ||
+	return e.SQLState() == "26000" ||
+		e.SQLState() == "0A000" && strings.Contains(Message(e), "cached plan must not change result type") ||
 		e.SQLState() == "08P01" && strings.Contains(Message(e), "result format")
 }
 

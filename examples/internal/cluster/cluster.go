@@ -1,17 +1,18 @@
-// Package cluster opens the cluster that the examples use: the one that
-// DSQL_ENDPOINT names, or a local one that ends with the program.
+// Package cluster opens the cluster that the examples use: the one that DSQL_ENDPOINT names, or a
+// local one that ends with the program.
 package cluster
 
 import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/dsqltest"
 )
 
-// Cluster is what a program needs to know to connect.
+// Cluster holds what a program needs to connect.
 type Cluster struct {
 	Endpoint  string
 	Region    string
@@ -20,8 +21,8 @@ type Cluster struct {
 	local     *dsqltest.Cluster
 }
 
-// Open names the real cluster of DSQL_ENDPOINT (and DSQL_REGION, for a bare
-// cluster ID; DSQL_PRINCIPAL is its user's ARN), or starts a local one.
+// Open returns the cluster that DSQL_ENDPOINT names, or starts a local one. A bare cluster ID needs
+// DSQL_REGION; DSQL_PRINCIPAL is the ARN of the IAM role.
 func Open(ctx context.Context) (*Cluster, error) {
 	if endpoint := os.Getenv("DSQL_ENDPOINT"); endpoint != "" {
 		return &Cluster{Endpoint: endpoint, Region: os.Getenv("DSQL_REGION"), Principal: os.Getenv("DSQL_PRINCIPAL")}, nil
@@ -39,10 +40,19 @@ func Open(ctx context.Context) (*Cluster, error) {
 	}, nil
 }
 
-// Close ends a local cluster, and leaves a real one alone.
+// Close stops a local cluster. It does nothing to a real one.
 func (c *Cluster) Close() error {
 	if c.local == nil {
 		return nil
 	}
 	return c.local.Close()
+}
+
+// Fatal prints err and what to do about it, and exits.
+func Fatal(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	if text := dsql.Explain(err); !strings.Contains(err.Error(), text) {
+		fmt.Fprintf(os.Stderr, "\n%s\n", text)
+	}
+	os.Exit(1)
 }

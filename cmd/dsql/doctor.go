@@ -1,0 +1,121 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"time"
+)
+
+// Verdicts of a step.
+const (
+	verdictOK      = "ok"
+	verdictWarning = "warning"
+	verdictFailed  = "failed"
+	verdictSkipped = "skipped"
+)
+
+// step is one line of the report.
+type step struct {
+	Name    string  `json:"step"`
+	Verdict string  `json:"verdict"`
+	Millis  float64 `json:"ms"`
+	Detail  string  `json:"detail,omitempty"`
+	Advice  string  `json:"advice,omitempty"`
+}
+
+// report is the whole of it, as --json prints it.
+type report struct {
+	Endpoint string `json:"endpoint"`
+	Region   string `json:"region,omitempty"`
+	User     string `json:"user"`
+	OK       bool   `json:"ok"`
+	Failed   string `json:"failed,omitempty"` // the first step that failed
+	Steps    []step `json:"steps"`
+}
+
+var doctorCommand = &command{
+	name:    "doctor",
+	args:    "ENDPOINT [FLAGS]",
+	summary: "find out why a cluster cannot be reached",
+	about: `
+Checks step by step what a connection needs, and says what to do about the first step that fails:
+
+  endpoint        the shape of the endpoint's name
+  region          the AWS Region that tokens are signed for
+  settings        the role's name and the other settings
+  credentials     where the AWS credentials come from, and when they expire
+  identity        the account and the principal, if AWS STS answers
+  clock           this machine's clock against AWS STS's, or else against the cluster's
+  dns             the endpoint's IPv4 and IPv6 addresses
+  tcp             a connection to each address
+  tls             the certificate's chain, names and dates, and ALPN
+  sni             whether the cluster was told which name is meant
+  cluster         whether it takes connections: awake, and within its quotas
+  authentication  the token, and the IAM permission
+  role            whether the role exists and is granted to the principal
+  session         the session parameters
+  query           a statement and its round trip
+  version         what the server says of itself
+  quotas          schemas, tables, views and sequences against DSQL's limits
+
+It changes nothing in the cluster. No secret is printed.`,
+	examples: `
+dsql doctor ENDPOINT
+dsql doctor ENDPOINT --user app --json | jq .failed
+dsql doctor ENDPOINT --dial-address 127.0.0.1:15432`,
+	statuses: ``,
+	define: func(flags *flag.FlagSet) func(context.Context, streams, arguments) error {
+		var t target
+		t.define(flags)
+		t.defineRoute(flags)
+		timeout := flags.Duration("timeout", 5*time.Second, "`TIME` for each step on the network")
+		asJSON := flags.Bool("json", false, "print JSON")
+		return func(ctx context.Context, std streams, given arguments) error {
+			words, err := given.atMost(1, "doctor")
+			if err != nil {
+				return err
+			}
+			if *timeout <= 0 {
+				return usageError("doctor: invalid --timeout %v: must be over 0", *timeout)
+			}
+			d := &doctor{target: &t, given: first(words), timeout: *timeout}
+			if !*asJSON {
+				d.tell = func(s step) { printStep(std.out, s) }
+			}
+			result, err := d.examine(ctx)
+			if err != nil {
+				return err
+			}
+			if *asJSON {
+				if err := writeJSON(std, result); err != nil {
+					return err
+				}
+			} else {
+				printEnd(std.out, result)
+			}
+			if !result.OK {
+				return &exitError{code: exitFailed}
+			}
+			return nil
+		}
+	},
+}
+
+func printStep(w io.Writer, s step) {
+	fmt.Fprintf(w, "%-8s %-15s %7.1f ms  %s\n", s.Verdict, s.Name, s.Millis, s.Detail)
+}
+
+func printEnd(w io.Writer, r report) {
+	if r.OK {
+		fmt.Fprintf(w, "\n%s at %s: no fault found.\n", r.User, r.Endpoint)
+		return
+	}
+	for _, s := range r.Steps {
+		if s.Verdict == verdictFailed {
+			fmt.Fprintf(w, "\nFailed: %s. What to do: %s\n", s.Name, cmp.Or(s.Advice, "see the detail above."))
+		}
+	}
+}

@@ -1,0 +1,147 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/go-dsql/dsql"
+)
+
+var tokenCommand = &command{
+	name:    "token",
+	args:    "ENDPOINT [FLAGS]",
+	summary: "print a token, the password of one role for a while",
+	about: `
+Prints a token for the cluster at ENDPOINT, and nothing else. A token is the password of a
+connection. It is signed on this machine, so an invalid one is not noticed before connecting.
+Anyone who has it can connect as the role until it expires.`,
+	examples: `
+PGPASSWORD=$(dsql token ENDPOINT --user app) psql "host=ENDPOINT user=app dbname=postgres sslmode=verify-full sslrootcert=system"
+DATABASE_URL=$(dsql token ENDPOINT --user app --url) ./migrate
+dsql token ENDPOINT --json | jq -r .expires`,
+	define: func(flags *flag.FlagSet) func(context.Context, streams, arguments) error {
+		var t target
+		t.define(flags)
+		t.defineExpires(flags, 15*time.Minute)
+		text(flags, &t.rootCert, "root-cert", "with --url: `FILE` of certificate authorities to trust in place of the system's")
+		asURL := flags.Bool("url", false, "print a connection URL, with the token as its password")
+		asJSON := flags.Bool("json", false, "print JSON: token, expiry, endpoint, role, and the IAM principal if AWS STS answers")
+		return func(ctx context.Context, std streams, given arguments) error {
+			words, err := given.atMost(1, "token")
+			if err != nil {
+				return err
+			}
+			if *asURL && *asJSON {
+				return usageError("token: --url and --json are mutually exclusive")
+			}
+			cfg, err := t.config(first(words))
+			if err != nil {
+				return err
+			}
+			switch {
+			case *asJSON:
+				return printTokenJSON(ctx, std, cfg)
+			case *asURL:
+				return printTokenURL(ctx, std, cfg, t.rootFile())
+			}
+			cc, err := signed(ctx, cfg)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(std.out, cc.token)
+			return err
+		}
+	},
+}
+
+// signedToken is a token with the names that it was resolved for.
+type signedToken struct {
+	token, host, user, region string
+	expires                   time.Time
+}
+
+func signed(ctx context.Context, cfg dsql.Config) (signedToken, error) {
+	c, err := dsql.NewConnector(ctx, cfg)
+	if err != nil {
+		return signedToken{}, err
+	}
+	token, err := c.Token(ctx)
+	if err != nil {
+		return signedToken{}, err
+	}
+	return describe(token, cmp.Or(cfg.User, "admin"))
+}
+
+// describe reads what a token says of itself.
+func describe(token, user string) (signedToken, error) {
+	host, query, _ := strings.Cut(token, "?")
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return signedToken{}, fmt.Errorf("dsql: the SDK signed a token of an unknown form")
+	}
+	begin, err := time.Parse("20060102T150405Z", values.Get("X-Amz-Date"))
+	scope := strings.Split(values.Get("X-Amz-Credential"), "/")
+	lifetime, lifetimeErr := time.ParseDuration(values.Get("X-Amz-Expires") + "s")
+	if err != nil || lifetimeErr != nil || len(scope) != 5 {
+		return signedToken{}, fmt.Errorf("dsql: the SDK signed a token of an unknown form")
+	}
+	return signedToken{
+		token:   token,
+		host:    strings.TrimSuffix(host, "/"),
+		user:    user,
+		region:  scope[2],
+		expires: begin.Add(lifetime),
+	}, nil
+}
+
+func printTokenURL(ctx context.Context, std streams, cfg dsql.Config, roots string) error {
+	t, err := signed(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	u := fmt.Sprintf("postgres://%s:%s@%s:5432/postgres?sslmode=verify-full", escape(t.user), escape(t.token), t.host)
+	if roots != "" {
+		u += "&sslrootcert=" + escape(roots)
+	}
+	_, err = fmt.Fprintln(std.out, u)
+	return err
+}
+
+// escape escapes all that means something in some part of a URL: parsers differ.
+func escape(s string) string { return strings.ReplaceAll(url.QueryEscape(s), "+", "%20") }
+
+func printTokenJSON(ctx context.Context, std streams, cfg dsql.Config) error {
+	if err := loadAWS(ctx, &cfg); err != nil {
+		return err
+	}
+	t, err := signed(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	id, err := whoAmI(ctx, *cfg.AWSConfig, t.region)
+	if err != nil {
+		fmt.Fprintf(std.err, "dsql: AWS STS %s, so the principal is not known\n", stsReason(err))
+	}
+	return writeJSON(std, struct {
+		Token     string    `json:"token"`
+		Expires   time.Time `json:"expires"`
+		Endpoint  string    `json:"endpoint"`
+		Region    string    `json:"region"`
+		User      string    `json:"user"`
+		Principal string    `json:"principal,omitempty"`
+		Account   string    `json:"account,omitempty"`
+	}{t.token, t.expires, t.host, t.region, t.user, id.ARN, id.Account})
+}
+
+func writeJSON(std streams, v any) error {
+	e := json.NewEncoder(std.out)
+	e.SetEscapeHTML(false) // a token has & in it
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}

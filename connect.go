@@ -1,0 +1,251 @@
+package dsql
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/time/rate"
+
+	"github.com/go-dsql/dsql/internal/explain"
+	"github.com/go-dsql/dsql/internal/redact"
+	"github.com/go-dsql/dsql/internal/seal"
+)
+
+// turnTimeout bounds the wait for the limiter: pgxpool's context has no deadline.
+const turnTimeout = time.Minute
+
+// prepare makes cc ready to connect with, now. It runs the caller's own hook, checks the seal, gets
+// credentials, waits for a turn, and puts a gate behind everything of the caller's. The token is not
+// in cc yet: the gate adds it when the server has been verified.
+func (c *Connector) prepare(ctx context.Context, cc *pgx.ConnConfig) (*gate, error) {
+	if c.userBeforeConnect != nil {
+		if err := c.userBeforeConnect(ctx, cc); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.seal.Check("before connecting", &cc.Config); err != nil {
+		return nil, err
+	}
+	if _, err := c.retrieve(ctx, c.credentialsTimeout); err != nil {
+		return nil, err // before it costs a turn
+	}
+	if err := c.takeTurn(ctx); err != nil {
+		return nil, err
+	}
+	token, err := c.Token(ctx)
+	if err != nil {
+		return nil, err
+	}
+	g := &gate{c: c, next: cc.Tracer, token: func() string { return token }}
+	g.hasTurn.Store(true)
+	cc.Tracer = g
+	lookup, dial := seal.LookupOf(cc), seal.DialOf(cc)
+	cc.LookupFunc = func(ctx context.Context, host string) ([]string, error) {
+		if ctx.Value(attemptKey{}) == nil {
+			return nil, errNoGate
+		}
+		return lookup(ctx, host)
+	}
+	cc.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if ctx.Value(attemptKey{}) == nil {
+			return nil, errNoGate
+		}
+		return dial(ctx, network, address)
+	}
+	return g, nil
+}
+
+var errNoGate = errors.New("dsql: ConnConfig.Tracer was replaced: set the tracer with WithPoolConfig, or have yours call the one that is there last")
+
+func (c *Connector) takeTurn(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, turnTimeout)
+	defer cancel()
+	err := c.limiter.Wait(ctx)
+	if _, ok := c.limiter.(*rate.Limiter); ok && err != nil && ctx.Err() == nil {
+		err = errors.Join(context.DeadlineExceeded, err) // it does not wait for what would come too late
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, context.DeadlineExceeded):
+		return explain.Advise(explain.NoTurn, redact.Wrap("dsql: no turn to connect came in time", err))
+	}
+	return redact.Wrap("dsql: waiting for a turn to connect failed", err)
+}
+
+// gate is the tracer that every connect passes last, after the caller's hooks and tracer: it checks
+// the configuration that is about to be used and wraps lookup, dial and AfterNetConnect. The caller's
+// tracer takes its place again for the connection's queries.
+type gate struct {
+	c       *Connector
+	next    pgx.QueryTracer // the caller's; may be nil
+	token   func() string   // a function is printed as an address
+	hasTurn atomic.Bool     // taken by prepare and not yet used
+}
+
+// attempt is one connect that passes the gate.
+type attempt struct {
+	config *pgx.ConnConfig
+	start  time.Time
+}
+
+type attemptKey struct{}
+
+// TraceConnectStart runs the caller's tracer and seals what it left.
+func (g *gate) TraceConnectStart(ctx context.Context, data pgx.TraceConnectStartData) context.Context {
+	cc := data.ConnConfig
+	cc.Tracer = g.next
+	if cc.Password == g.token() {
+		cc.Password = ""
+	}
+	if next, ok := g.next.(pgx.ConnectTracer); ok {
+		ctx = next.TraceConnectStart(ctx, data)
+	}
+	a := &attempt{cc, time.Now()}
+	if err := g.c.seal.Check("before connecting", &cc.Config); err != nil {
+		g.refuse(cc, err)
+	} else {
+		// Of the caller's only a copy is used, which nobody else changes.
+		cc.TLSConfig = cc.TLSConfig.Clone()
+		cc.TLSConfig.RootCAs = seal.Clone(g.c.seal.RootCAs)
+		cc.TLSConfig.ClientSessionCache = explain.Sessions{Cache: cc.TLSConfig.ClientSessionCache, Region: g.c.endpoint.Region}
+		cc.DialFunc = g.dial(a, seal.LookupOf(cc), seal.DialOf(cc))
+		cc.LookupFunc = seal.AsIs
+		cc.AfterNetConnect = g.afterNetConnect(cc.AfterNetConnect)
+	}
+	return context.WithValue(ctx, attemptKey{}, a)
+}
+
+// refuse has the connect fail with err before anything is looked up: a tracer cannot return one.
+func (g *gate) refuse(cc *pgx.ConnConfig, err error) {
+	cc.Password, cc.Fallbacks, cc.LookupFunc = "", nil, seal.AsIs
+	cc.DialFunc = func(context.Context, string, string) (net.Conn, error) { return nil, err }
+}
+
+// dial returns the function by which pgx opens TCP connections. pgx sees the endpoint as the only
+// address, so that there is one startup message however many addresses are tried, and all of them
+// within the connect timeout.
+func (g *gate) dial(a *attempt, lookup pgconn.LookupFunc, dial pgconn.DialFunc) pgconn.DialFunc {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		ctx = context.WithValue(ctx, attemptKey{}, a)
+		if address != seal.HostPort(g.c.endpoint.Host) { // a cancel request, to the server of its connection
+			return g.c.dialer.One(ctx, dial, network, address)
+		}
+		if !g.hasTurn.Swap(false) { // the configuration is used again
+			if err := g.c.takeTurn(ctx); err != nil {
+				return nil, err
+			}
+		}
+		return g.c.dialer.Any(ctx, lookup, dial, network)
+	}
+}
+
+// afterNetConnect returns the last step before the first byte of PostgreSQL's protocol: it verifies
+// the server, runs the caller's hook, and adds the token.
+func (g *gate) afterNetConnect(hook func(context.Context, *pgconn.Config, net.Conn) (net.Conn, error)) func(context.Context, *pgconn.Config, net.Conn) (net.Conn, error) {
+	return func(ctx context.Context, cc *pgconn.Config, conn net.Conn) (net.Conn, error) {
+		if err := g.c.seal.Handshake(ctx, cc, conn); err != nil {
+			return conn, err
+		}
+		if hook != nil {
+			wrapped, err := hook(ctx, cc, conn)
+			switch {
+			case err != nil && seal.IsNil(wrapped):
+				return conn, err // pgx closes what is returned
+			case err != nil:
+				return wrapped, err
+			case seal.IsNil(wrapped):
+				return conn, errors.New("dsql: AfterNetConnect returned neither a connection nor an error")
+			}
+			conn = wrapped
+		}
+		if err := g.c.seal.Check("after AfterNetConnect", cc); err != nil {
+			return conn, err
+		}
+		cc.Password = g.token()
+		return conn, nil
+	}
+}
+
+// TraceConnectEnd takes the token out of the configuration, which stays readable.
+func (g *gate) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndData) {
+	if a, ok := ctx.Value(attemptKey{}).(*attempt); ok {
+		a.config.Password = ""
+		g.c.logConnect(ctx, time.Since(a.start), data.Err)
+	}
+	if next, ok := g.next.(pgx.ConnectTracer); ok {
+		next.TraceConnectEnd(ctx, data)
+	}
+}
+
+// TraceQueryStart makes a gate a pgx.QueryTracer. It is never called: the caller's tracer is.
+func (g *gate) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return ctx
+}
+
+// TraceQueryEnd is never called either.
+func (g *gate) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// log adds the cluster and the role. Nothing passed to it may be a secret.
+func (c *Connector) log(ctx context.Context, level slog.Level, message string, attrs ...slog.Attr) {
+	if c.logger == nil {
+		return
+	}
+	attrs = append([]slog.Attr{slog.String("endpoint", c.endpoint.Host), slog.String("role", c.user)}, attrs...)
+	c.logger.LogAttrs(ctx, level, message, attrs...)
+}
+
+func (c *Connector) logToken(ctx context.Context, creds aws.Credentials) {
+	attrs := []slog.Attr{slog.String("credentials_source", creds.Source)}
+	if creds.CanExpire {
+		attrs = append(attrs, slog.Time("credentials_expire", creds.Expires))
+	}
+	c.log(ctx, slog.LevelDebug, "dsql: token made", attrs...)
+}
+
+func (c *Connector) logConnect(ctx context.Context, took time.Duration, err error) {
+	if c.logger == nil {
+		return
+	}
+	duration := slog.Duration("duration", took)
+	if err == nil {
+		c.log(ctx, slog.LevelDebug, "dsql: connected", duration)
+		return
+	}
+	attrs := []slog.Attr{duration, slog.String("error", err.Error()), slog.String("explanation", Explain(err))}
+	level := slog.LevelDebug
+	if !errors.Is(err, context.Canceled) {
+		if suppressed, ok := c.warnings.next(); ok {
+			level = slog.LevelWarn
+			attrs = append(attrs, slog.Int("suppressed", suppressed))
+		}
+	}
+	c.log(ctx, level, "dsql: connect failed", attrs...)
+}
+
+// warnings lets one warning a second through and counts the others.
+type warnings struct {
+	mu         sync.Mutex
+	last       time.Time
+	suppressed int
+}
+
+// next reports whether to warn now, and how many warnings were suppressed since the last.
+func (w *warnings) next() (suppressed int, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if now := time.Now(); now.Sub(w.last) >= time.Second {
+		suppressed, w.last, w.suppressed = w.suppressed, now, 0
+		return suppressed, true
+	}
+	w.suppressed++
+	return 0, false
+}

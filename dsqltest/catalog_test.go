@@ -1,0 +1,54 @@
+package dsqltest
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-dsql/dsql"
+)
+
+func TestCatalogShowsOneCluster(t *testing.T) {
+	first, second := connect(t, Start(t)), connect(t, Start(t))
+	apply(t, first, "CREATE ROLE catalog_app WITH LOGIN", "CREATE ROLE catalog_group", `CREATE TABLE "T t" ("a b" int, c text, id int, PRIMARY KEY (id, "a b"))`)
+	apply(t, second, "CREATE ROLE catalog_other WITH LOGIN")
+
+	value := func(sql string) (value string) {
+		t.Helper()
+		require.NoError(t, first.QueryRow(t.Context(), sql).Scan(&value), sql)
+		return value
+	}
+	require.Equal(t, "admin true,catalog_app true,catalog_group false", value("SELECT string_agg(rolname || ' ' || rolcanlogin, ',' ORDER BY rolname) FROM pg_roles"))
+	require.Equal(t, "postgres", value("SELECT string_agg(datname, ',') FROM pg_database"))
+	require.Equal(t, "postgres", value("SELECT current_catalog"))
+	_, err := first.Exec(t.Context(), "CREATE TABLE nowhere.x.t (id int)")
+	requireError(t, err, "0A000", `cross-database references are not implemented: "nowhere.x.t"`)
+	require.Equal(t, "postgres", value("SELECT DISTINCT table_catalog FROM information_schema.tables"))
+	require.Equal(t, "btree_index,heap", value("SELECT string_agg(amname, ',' ORDER BY amname) FROM pg_am"))
+	require.Equal(t, "16.15", value("SELECT setting FROM pg_settings WHERE name = 'server_version'"))
+	require.Equal(t, `PRIMARY KEY (id, "a b") INCLUDE (c)`, value("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = '\"T t\"'::regclass AND contype = 'p'"))
+	apply(t, first, `ALTER TABLE "T t" ADD COLUMN "D" int`)
+	require.Equal(t, `CREATE UNIQUE INDEX "T t_pkey" ON public."T t" USING btree_index (id, "a b") INCLUDE (c, "D")`, value("SELECT indexdef FROM pg_indexes WHERE tablename = 'T t'"))
+	apply(t, first, `ALTER TABLE "T t" DROP COLUMN c`)
+	require.Equal(t, `PRIMARY KEY (id, "a b") INCLUDE ("D")`, value("SELECT pg_get_constraintdef(oid, true) FROM pg_constraint WHERE conrelid = '\"T t\"'::regclass AND contype = 'p'"))
+	require.Equal(t, "id", value("SELECT pg_get_indexdef('\"T t_pkey\"'::regclass, 1, true)"))
+}
+
+// What a statement's words do not show, the engine refuses.
+func TestFunctionsThatSQLFunctionsCallAreRefused(t *testing.T) {
+	conn := connect(t, Start(t))
+	apply(t, conn, "CREATE FUNCTION locks() RETURNS boolean LANGUAGE sql AS 'SELECT pg_try_advisory_lock(1)'",
+		"CREATE FUNCTION sets() RETURNS text LANGUAGE sql BEGIN ATOMIC SELECT set_config('a.b', 'c', true); END")
+	_, err := conn.Exec(t.Context(), "SELECT locks()")
+	requireError(t, err, "0A000", "function pg_try_advisory_lock not supported")
+	_, err = conn.Exec(t.Context(), "SELECT sets()")
+	requireError(t, err, "0A000", `setting configuration parameter "a.b" not supported`)
+}
+
+// https://docs.aws.amazon.com/aurora-dsql/latest/userguide/considerations.html
+func TestErrorsNameTheDatabasePostgres(t *testing.T) {
+	c := Start(t)
+	apply(t, connect(t, c), "CREATE ROLE maker WITH LOGIN", "AWS IAM GRANT maker TO '"+c.Principal()+"'")
+	_, err := connect(t, c, dsql.WithUser("maker")).Exec(t.Context(), "CREATE SCHEMA app")
+	requireError(t, err, "42501", "permission denied for database postgres")
+}

@@ -1,0 +1,1 @@
+CREATE INDEX ASYNC sqlc_author_name ON sqlc_author (name);

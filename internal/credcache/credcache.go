@@ -1,0 +1,124 @@
+// Package credcache asks for AWS credentials once for all who wait, and survives providers that hang
+// or panic.
+package credcache
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+)
+
+const (
+	// CallTimeout abandons a call that hangs, so that the next one asks again.
+	CallTimeout = 30 * time.Second
+	// MinLife is what credentials must have left for a token to reach the cluster before it expires
+	// with them.
+	MinLife = 5 * time.Second
+	// renewalPause is how long credentials that expire soon are not asked for again.
+	renewalPause = time.Second
+)
+
+// ExpiresSoon reports whether creds have MinLife left or less.
+func ExpiresSoon(creds aws.Credentials) bool {
+	return creds.CanExpire && time.Until(creds.Expires) <= MinLife
+}
+
+// Cache asks a provider once per credential lifetime, for all connections that wait.
+// Unlike the SDK's cache it gives up a call that hangs, returns a panic as an error, and pauses
+// before it asks again for credentials that expire soon.
+type Cache struct {
+	Provider aws.CredentialsProvider
+
+	mu      sync.Mutex
+	creds   *aws.Credentials // the last answer, behind a pointer that is printed as an address
+	err     error
+	asked   time.Time     // when it came
+	pending chan struct{} // closed by the answer under way; nil: none is
+}
+
+// Retrieve returns credentials, which may have expired.
+func (c *Cache) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	c.mu.Lock()
+	if c.isUsable() {
+		defer c.mu.Unlock()
+		return *c.creds, nil
+	}
+	if c.pending == nil {
+		c.pending = make(chan struct{})
+		c.ask(ctx, c.pending)
+	}
+	pending := c.pending
+	c.mu.Unlock()
+	select {
+	case <-pending:
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return *c.creds, c.err
+	case <-ctx.Done():
+		return aws.Credentials{}, ctx.Err()
+	}
+}
+
+// isUsable reports whether the last answer serves once more. A cache of the caller's is asked each
+// time, as the caller may invalidate it.
+func (c *Cache) isUsable() bool {
+	if c.creds == nil || c.err != nil || !c.creds.HasKeys() {
+		return false
+	}
+	if ExpiresSoon(*c.creds) {
+		return time.Since(c.asked) < renewalPause
+	}
+	_, isCache := c.Provider.(concealedCache)
+	return !isCache
+}
+
+// ask starts a call whose answer, or its absence after CallTimeout, closes pending.
+func (c *Cache) ask(ctx context.Context, pending chan struct{}) {
+	// The call serves every connection that waits, not only the one that began it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), CallTimeout)
+	answer := func(creds aws.Credentials, err error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.pending == pending { // not abandoned
+			c.creds, c.err, c.asked, c.pending = &creds, err, time.Now(), nil
+			close(pending)
+		}
+	}
+	abandon := context.AfterFunc(ctx, func() { answer(aws.Credentials{}, ctx.Err()) })
+	go func() {
+		defer cancel()
+		defer func() {
+			if r := recover(); r != nil {
+				answer(aws.Credentials{}, fmt.Errorf("dsql: the credentials provider panicked with a %T", r))
+			}
+		}()
+		creds, err := c.Provider.Retrieve(ctx)
+		if cache, ok := c.Provider.(concealedCache); ok && err == nil && ExpiresSoon(creds) {
+			cache().Invalidate() // it may hold them to their last second
+			creds, err = cache.Retrieve(ctx)
+		}
+		if abandon() {
+			answer(creds, err)
+		}
+	}()
+}
+
+// Conceal returns p as a function, which fmt prints as an address even where it follows pointers.
+func Conceal(p aws.CredentialsProvider) aws.CredentialsProvider {
+	switch p := p.(type) {
+	case *aws.CredentialsCache:
+		return concealedCache(func() *aws.CredentialsCache { return p })
+	case concealedCache, aws.CredentialsProviderFunc:
+		return p
+	}
+	return aws.CredentialsProviderFunc(p.Retrieve)
+}
+
+type concealedCache func() *aws.CredentialsCache
+
+func (c concealedCache) Retrieve(ctx context.Context) (aws.Credentials, error) {
+	return c().Retrieve(ctx)
+}

@@ -1,0 +1,240 @@
+// Package pgtx ends the transactions of pgx connections: it sends COMMIT and says what became of
+// it, and it watches a connection for the ends of transactions that somebody else brings about.
+package pgtx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/go-dsql/dsql/internal/sqlstate"
+)
+
+// Outcome is what became of a COMMIT.
+type Outcome int
+
+const (
+	Unknown    Outcome = iota // it was sent, and nothing says whether it was applied
+	Committed                 // the server said so
+	RolledBack                // the server answered with ROLLBACK: a statement had failed
+	Refused                   // the server answered with an error: nothing was committed
+	NotSent                   // nothing was committed
+)
+
+var (
+	// ErrLost is a connection that was lost before COMMIT was sent.
+	ErrLost = errors.New("the connection was lost before COMMIT was sent; nothing was committed")
+
+	// ErrNotSent is another reason why COMMIT was not sent.
+	ErrNotSent = errors.New("COMMIT was not sent; nothing was committed")
+
+	// ErrEnded is a transaction that was ended by SQL.
+	ErrEnded = errors.New("the transaction was ended by SQL in it")
+
+	// ErrCommitted is an ErrEnded that the server has committed.
+	ErrCommitted = fmt.Errorf("the server has committed it: %w", ErrEnded)
+)
+
+// Commit sends sql, which is COMMIT unless the caller has its own, and reads the answer. It returns
+// no error if the transaction has committed. A connection that is not idle afterwards is closed.
+//
+// pgx.Tx.Commit does not do: it forgets an answer when the connection is cut behind it, and
+// reports an error as if COMMIT had not been sent when it had.
+func Commit(ctx context.Context, conn *pgx.Conn, sql string) (Outcome, error) {
+	if sql == "" {
+		sql = "commit"
+	}
+	tracer := queryTracer(conn)
+	if tracer != nil {
+		ctx = tracer.TraceQueryStart(ctx, conn, pgx.TraceQueryStartData{SQL: sql})
+	}
+	tag, outcome, err := commit(ctx, conn.PgConn(), sql)
+	if tracer != nil {
+		tracer.TraceQueryEnd(ctx, conn, pgx.TraceQueryEndData{CommandTag: pgconn.NewCommandTag(tag), Err: err})
+	}
+	return outcome, err
+}
+
+func commit(ctx context.Context, pg *pgconn.PgConn, sql string) (tag string, o Outcome, err error) {
+	switch {
+	case pg.IsClosed() || isCut(pg):
+		return "", NotSent, ErrLost
+	case pg.IsBusy():
+		return "", NotSent, errors.New("rows or a batch are open")
+	case ctx.Err() != nil:
+		return "", NotSent, ctx.Err()
+	}
+	if err := send(ctx, pg, sql); err != nil {
+		closeNow(pg)
+		return "", sendOutcome(err), err
+	}
+	tag, err = receive(ctx, pg)
+	if pg.TxStatus() != 'I' || !answered(tag, err) {
+		closeNow(pg)
+	}
+	switch {
+	case tag == "COMMIT":
+		return tag, Committed, nil
+	case tag == "ROLLBACK":
+		return tag, RolledBack, pgx.ErrTxCommitRollback
+	case err == nil:
+		return tag, Committed, nil // a statement of the caller's own
+	}
+	return tag, ErrorOutcome(err), err
+}
+
+// send writes a message this small in one piece, so ctx hardly ever has to end it.
+func send(ctx context.Context, pg *pgconn.PgConn, sql string) error {
+	stop := context.AfterFunc(ctx, func() { _ = pg.Conn().SetWriteDeadline(time.Unix(1, 0)) })
+	defer stop()
+	pg.Frontend().SendQuery(&pgproto3.Query{String: sql})
+	return pg.Frontend().Flush()
+}
+
+// sendOutcome returns what an error of sending means: a part of a message does nothing.
+func sendOutcome(err error) Outcome {
+	if isWriteError(err) {
+		return NotSent
+	}
+	return Unknown
+}
+
+// receive reads the answer up to ReadyForQuery, message by message, since what has come before a
+// cut counts.
+func receive(ctx context.Context, pg *pgconn.PgConn) (tag string, first error) {
+	for {
+		msg, err := pg.ReceiveMessage(ctx)
+		if err != nil {
+			if first == nil {
+				first = err
+			}
+			return tag, first
+		}
+		switch msg := msg.(type) {
+		case *pgproto3.CommandComplete:
+			if tag != "COMMIT" && first == nil {
+				tag = string(msg.CommandTag)
+			}
+		case *pgproto3.ErrorResponse:
+			if first == nil {
+				first = pgconn.ErrorResponseToPgError(msg)
+			}
+		case *pgproto3.ReadyForQuery:
+			return tag, first
+		}
+	}
+}
+
+func answered(tag string, err error) bool { return err == nil || sqlstate.InTree(err) }
+
+// closeNow closes without waiting for a server that may be silent.
+func closeNow(pg *pgconn.PgConn) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = pg.Close(ctx)
+}
+
+// ErrorOutcome returns what an error in answer to COMMIT means. Only an answer of the server, or a
+// failed write, settles it. pgconn.SafeToRetry does not: it is true when the connection is cut
+// after COMMIT was applied.
+func ErrorOutcome(err error) Outcome {
+	switch {
+	case err == nil:
+		return Committed
+	case errors.Is(err, pgx.ErrTxCommitRollback):
+		return RolledBack
+	case errors.Is(err, ErrLost), errors.Is(err, ErrNotSent):
+		return NotSent
+	case isRefusal(err):
+		return Refused
+	case isWriteError(err):
+		return NotSent
+	}
+	return Unknown
+}
+
+// isRefusal reports whether err is the server's answer that it did not commit.
+func isRefusal(err error) bool {
+	answered := false
+	open := sqlstate.Has(err, func(e sqlstate.Error) bool {
+		answered = true
+		state := e.SQLState()
+		return len(state) != 5 || state == "40003" ||
+			strings.HasPrefix(state, "08") || // connection exception
+			strings.HasPrefix(state, "57") || // operator intervention: shutdown, cancel
+			strings.HasPrefix(state, "58") || // system error
+			strings.HasPrefix(state, "XX") // internal error: "server unavailable"
+	})
+	return answered && !open
+}
+
+// isWriteError reports whether the network did not take all of COMMIT.
+func isWriteError(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "write"
+}
+
+// isCut reports whether the other side has ended the connection, as far as its end has arrived
+// here. Inside TLS the end comes as data, and so does a last message of the server, which are read.
+func isCut(pg *pgconn.PgConn) bool {
+	for range 10 {
+		found := arrived(pg.Conn())
+		if pg.Frontend().ReadBufferLen() > 0 {
+			found = data
+		}
+		switch found {
+		case nothing:
+			return false
+		case end:
+			closeNow(pg)
+			return true
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+		_, err := pg.ReceiveMessage(ctx)
+		cancel()
+		if err != nil && !pgconn.Timeout(err) {
+			closeNow(pg)
+			return true
+		}
+	}
+	return false
+}
+
+// What a look at a connection's unread bytes finds.
+const (
+	nothing = iota
+	data
+	end
+)
+
+// tracerKey is the key of a connection's tracer in its custom data: asking pgx copies the
+// configuration.
+const tracerKey = "occ.tracer"
+
+func queryTracer(conn *pgx.Conn) pgx.QueryTracer {
+	custom := conn.PgConn().CustomData()
+	tracer, ok := custom[tracerKey]
+	if !ok {
+		tracer = conn.Config().Tracer
+		custom[tracerKey] = tracer
+	}
+	t, _ := tracer.(pgx.QueryTracer)
+	return t
+}
+
+// String names the outcome, for tests.
+func (o Outcome) String() string {
+	if o < 0 || int(o) >= len(outcomes) {
+		return fmt.Sprintf("Outcome(%d)", int(o))
+	}
+	return outcomes[o]
+}
+
+var outcomes = [...]string{"unknown", "committed", "rolled back", "refused", "not sent"}

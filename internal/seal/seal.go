@@ -1,0 +1,163 @@
+// Package seal holds what no option, hook or tracer can change about a connection: it checks pgx's
+// configuration, verifies the server and dials.
+package seal
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/go-dsql/dsql/internal/endpoint"
+	"github.com/go-dsql/dsql/internal/params"
+)
+
+const (
+	// Database is the only one of a cluster.
+	Database = "postgres"
+
+	// ALPN is what PostgreSQL's direct TLS negotiates.
+	ALPN = "postgresql"
+	// SessionLimit is when DSQL closes a connection, even one in use:
+	// https://docs.aws.amazon.com/aurora-dsql/latest/userguide/CHAP_quotas.html
+	SessionLimit = 60 * time.Minute
+)
+
+// Seal guards against mistakes and stray settings, not against code of the same process that means
+// harm.
+type Seal struct {
+	Host    string
+	User    string
+	RootCAs *x509.CertPool // never handed out; nil: the system's
+}
+
+// Check returns an error that names the first field of cc that breaks the seal, and when it did.
+func (s Seal) Check(when string, cc *pgconn.Config) error {
+	for _, check := range []func(*pgconn.Config) error{s.checkTarget, checkValues, s.checkTLS} {
+		if err := check(cc); err != nil {
+			return fmt.Errorf("dsql: %s: %w", when, err)
+		}
+	}
+	return params.Check(cc.RuntimeParams)
+}
+
+func (s Seal) checkTarget(cc *pgconn.Config) error {
+	switch {
+	case cc.Host != s.Host:
+		return fmt.Errorf("ConnConfig.Host was changed to %q and must be the endpoint, %q; WithDialAddress changes where TCP connections are routed", cc.Host, s.Host)
+	case cc.Port != endpoint.Port:
+		return fmt.Errorf("ConnConfig.Port was changed to %d and must be %d; WithDialAddress changes where TCP connections are routed", cc.Port, endpoint.Port)
+	case cc.Database != Database:
+		return fmt.Errorf("ConnConfig.Database was changed to %q and must be %q, the only one", cc.Database, Database)
+	case cc.User != s.User:
+		return fmt.Errorf("ConnConfig.User was changed to %q and must be %q; WithUser sets it", cc.User, s.User)
+	case cc.Password != "":
+		return errors.New("ConnConfig.Password was set: tokens are made for you")
+	case len(cc.Fallbacks) != 0:
+		return fmt.Errorf("ConnConfig.Fallbacks has %d entries and must be empty: a token is sent only to the host it was signed for", len(cc.Fallbacks))
+	}
+	return nil
+}
+
+// checkValues refuses what would panic or fail in pgx.
+func checkValues(cc *pgconn.Config) error {
+	switch {
+	case cc.ConnectTimeout <= 0:
+		return fmt.Errorf("ConnConfig.ConnectTimeout is %v and must be over 0", cc.ConnectTimeout)
+	case cc.BuildFrontend == nil:
+		return errors.New("ConnConfig.BuildFrontend was set to nil and must be a function")
+	case cc.BuildContextWatcherHandler == nil:
+		return errors.New("ConnConfig.BuildContextWatcherHandler was set to nil and must be a function")
+	}
+	for _, field := range []struct {
+		name, value string
+		valid       []string
+	}{
+		{"SSLNegotiation", cc.SSLNegotiation, []string{"direct", "postgres"}},
+		{"SSLCertMode", cc.SSLCertMode, []string{"", "allow", "disable"}},
+		{"MinProtocolVersion", cc.MinProtocolVersion, []string{"", "3.0"}},
+		{"MaxProtocolVersion", cc.MaxProtocolVersion, []string{"", "3.0", "3.2", "latest"}},
+		{"ChannelBinding", cc.ChannelBinding, []string{"", "disable", "prefer"}},
+		{"RequireAuth", cc.RequireAuth, []string{"", "password"}},
+	} {
+		if !slices.Contains(field.valid, field.value) {
+			return fmt.Errorf("ConnConfig.%s was changed to %q and must be one of %q", field.name, field.value, field.valid)
+		}
+	}
+	return nil
+}
+
+func (s Seal) checkTLS(cc *pgconn.Config) error {
+	t := cc.TLSConfig
+	switch {
+	case t == nil:
+		return errors.New("ConnConfig.TLSConfig was set to nil: TLS cannot be turned off")
+	case t.InsecureSkipVerify:
+		return errors.New("ConnConfig.TLSConfig.InsecureSkipVerify was set and must be false; WithRootCAs sets the authorities to trust")
+	case t.ServerName != s.Host:
+		return fmt.Errorf("ConnConfig.TLSConfig.ServerName was changed to %q and must be the endpoint, %q", t.ServerName, s.Host)
+	case !t.RootCAs.Equal(s.RootCAs):
+		return errors.New("ConnConfig.TLSConfig.RootCAs was changed; WithRootCAs sets it, once for all connections")
+	case t.Time != nil:
+		return errors.New("ConnConfig.TLSConfig.Time was set and must be nil: certificates are verified by the system's clock")
+	case t.KeyLogWriter != nil:
+		return errors.New("ConnConfig.TLSConfig.KeyLogWriter was set and must be nil: whoever reads the keys can read the token")
+	case t.MinVersion != 0 && t.MinVersion < tls.VersionTLS12, t.MaxVersion != 0 && t.MaxVersion < tls.VersionTLS12:
+		return errors.New("ConnConfig.TLSConfig allows less than TLS 1.2, which DSQL refuses")
+	case slices.ContainsFunc(t.CipherSuites, isInsecure):
+		return errors.New("ConnConfig.TLSConfig.CipherSuites has a suite that crypto/tls calls insecure")
+	case cc.SSLNegotiation == "direct" && !slices.Contains(t.NextProtos, ALPN):
+		return fmt.Errorf("ConnConfig.TLSConfig.NextProtos was changed to %q and must contain %q for direct TLS", t.NextProtos, ALPN)
+	}
+	return nil
+}
+
+func isInsecure(suite uint16) bool {
+	return slices.ContainsFunc(tls.InsecureCipherSuites(), func(s *tls.CipherSuite) bool { return s.ID == suite })
+}
+
+// Handshake completes TLS and verifies that the server is the endpoint. It verifies the certificate
+// again: a resumed session may have been verified with other root CAs, and those of the TLS
+// configuration may have been added to since they were checked.
+func (s Seal) Handshake(ctx context.Context, cc *pgconn.Config, conn net.Conn) error {
+	tlsConn, ok := conn.(*tls.Conn)
+	if !ok {
+		return errors.New("dsql: while connecting: the connection is not encrypted with TLS")
+	}
+	if err := tlsConn.HandshakeContext(ctx); err != nil {
+		return fmt.Errorf("dsql: TLS with %s: %w", s.Host, err)
+	}
+	state := tlsConn.ConnectionState()
+	if got := state.NegotiatedProtocol; got != ALPN && (got != "" || cc.SSLNegotiation == "direct") {
+		return fmt.Errorf("dsql: the server at %s negotiated the ALPN protocol %q and not %q: it is not DSQL, or a proxy in between terminates TLS", s.Host, got, ALPN)
+	}
+	if isInsecure(state.CipherSuite) {
+		return fmt.Errorf("dsql: TLS with %s: %s is insecure", s.Host, tls.CipherSuiteName(state.CipherSuite))
+	}
+	if state.ServerName != s.Host || len(state.PeerCertificates) == 0 {
+		return fmt.Errorf("dsql: TLS with %s: the server has no certificate for it", s.Host)
+	}
+	intermediates := x509.NewCertPool()
+	for _, cert := range state.PeerCertificates[1:] {
+		intermediates.AddCert(cert)
+	}
+	_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{DNSName: s.Host, Roots: s.RootCAs, Intermediates: intermediates})
+	if err != nil {
+		return fmt.Errorf("dsql: TLS with %s: %w", s.Host, err)
+	}
+	return nil
+}
+
+// Clone returns a copy of pool, which AddCert on the original does not change.
+func Clone(pool *x509.CertPool) *x509.CertPool {
+	if pool == nil {
+		return nil
+	}
+	return pool.Clone()
+}

@@ -1,0 +1,241 @@
+package occ
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/go-dsql/dsql/internal/pgtx"
+)
+
+var (
+	errNoSavepoints = errors.New("occ: DSQL has no savepoints, so transactions cannot be nested: use the transaction that the callback was given")
+	errOwnCommit    = errors.New("occ: the callback must not commit: return nil, and RunTx commits")
+	errOwnEnd       = errors.New("occ: the callback ended the transaction itself (a deferred Rollback does so too): return nil to commit, an error to roll back")
+	errLeftOpen     = errors.New("occ: the callback left rows or a batch open, so nothing was committed: close them before returning")
+)
+
+// begun is a transaction, and what ending it needs.
+type begun struct {
+	tx      pgx.Tx
+	conn    *pgx.Conn // below tx; nil: tx is not on a pgx connection
+	direct  bool      // tx is pgx's own, so COMMIT may be sent past it
+	release func()
+}
+
+// begin begins a transaction on db. It takes a pool's connection by itself, which it needs to send
+// COMMIT by itself.
+func begin(ctx context.Context, db TxBeginner, o pgx.TxOptions) (b begun, err error) {
+	b = begun{direct: true, release: func() {}}
+	switch db := db.(type) {
+	case *pgxpool.Pool:
+		c, err := db.Acquire(ctx)
+		if err != nil {
+			return b, poolBusy(ctx, db, err)
+		}
+		b.conn, b.release = c.Conn(), c.Release
+	case *pgxpool.Conn:
+		b.conn = db.Conn()
+	case *pgx.Conn:
+		b.conn = db
+	default:
+		b.direct = false
+		if b.tx, err = db.BeginTx(ctx, o); err == nil {
+			b.conn = b.tx.Conn()
+		}
+		return b, err
+	}
+	if b.tx, err = b.conn.BeginTx(ctx, o); err != nil {
+		b.release()
+	}
+	return b, err
+}
+
+// poolBusy adds the likely cause to the error of waiting for a connection in vain.
+func poolBusy(ctx context.Context, pool *pgxpool.Pool, err error) error {
+	stat := pool.Stat()
+	if ctx.Err() == nil || stat.AcquiredConns() < stat.MaxConns() {
+		return err
+	}
+	return fmt.Errorf("all %d connections of the pool are in use; a callback that uses the pool instead of its transaction waits for itself: %w", stat.MaxConns(), err)
+}
+
+// attempt runs fn once in a transaction of its own.
+func (r *run) attempt(ctx context.Context, db TxBeginner, fn func(pgx.Tx) error) *failure {
+	beginCtx, began, cancel := r.beginContext(ctx)
+	defer cancel(nil)
+	b, err := begin(beginCtx, db, r.txOptions)
+	if failed := began(err); failed != nil {
+		return failed
+	}
+	tx := &attemptTx{Tx: b.tx, session: newSession(b.conn), run: r}
+	if b.conn != nil && ownConn(db) != nil {
+		tx.owned = true
+		tx.watchEnds() // the callback may use the connection as well
+	}
+	// Deferred, for panic and runtime.Goexit. Does nothing that has been done.
+	defer func() {
+		_ = tx.finish(ctx)
+		b.release()
+	}()
+
+	stop := r.interruptAfter(ctx, tx.pg)
+	err = fn(tx)
+	stop()
+	if failed := tx.judge(ctx, err); failed != nil {
+		return failed
+	}
+	if !b.direct {
+		tx.closed = true
+		tx.watchEnds()
+		tx.watch.Reset()
+		err := b.tx.Commit(ctx)
+		outcome := tx.watch.Outcome(err)
+		tx.unwatch()
+		return r.classifyCommit(ctx, outcome, err, tx.failed)
+	}
+	tx.closed = true
+	outcome, err := pgtx.Commit(ctx, b.conn, r.txOptions.CommitQuery)
+	tx.unwatch()
+	return r.classifyCommit(ctx, outcome, err, tx.failed)
+}
+
+// judge returns the failure of an attempt whose callback returned err, or nil if COMMIT may be sent.
+func (tx *attemptTx) judge(ctx context.Context, err error) *failure {
+	switch failed := tx.endedItself(err); {
+	case failed != nil:
+		return failed
+	case err == nil && tx.commits:
+		return &failure{permanent, errOwnCommit}
+	case err == nil && tx.rolledBack:
+		return &failure{permanent, errOwnEnd}
+	case err == nil:
+		return tx.checkBeforeCommit(ctx)
+	case tx.commits:
+		return &failure{permanent, err}
+	}
+	return tx.classify(ctx, err)
+}
+
+// classify classifies an error that the callback returned.
+func (tx *attemptTx) classify(ctx context.Context, err error) *failure {
+	if isSettled(err) {
+		return &failure{permanent, err}
+	}
+	k := classifyInTx(err)
+	if k == permanent && isAborted(err) && tx.failed != nil {
+		k = classifyInTx(tx.failed)
+	}
+	// The pool may have given the connection to others after a rollback.
+	if k == permanent && !tx.rolledBack && tx.lost(err) {
+		k = noConnection
+	}
+	if k == stalePlan && !tx.rolledBack {
+		again := staleStatement{tx.pg, tx.sql}
+		if tx.run.stale == again && !tx.owned {
+			tx.discard() // it was prepared by name, and stays stale
+		}
+		tx.run.stale = again
+	}
+	return &failure{k, withContext(ctx, err)}
+}
+
+// staleStatement is a statement that a schema change made stale on a connection.
+type staleStatement struct {
+	pg  *pgconn.PgConn
+	sql string
+}
+
+// classifyCommit classifies what became of COMMIT. swallowed is the error, if any, that had failed
+// the transaction before and that the callback did not return.
+func (r *run) classifyCommit(ctx context.Context, o pgtx.Outcome, err, swallowed error) *failure {
+	switch {
+	case o == pgtx.Committed:
+		return nil
+	case isSettled(err):
+		return r.unknownOutcome(ctx, err)
+	case o == pgtx.RolledBack && swallowed != nil:
+		return &failure{classifyInTx(swallowed), fmt.Errorf("occ: %w, as a statement had failed and the callback returned nil: %w", pgx.ErrTxCommitRollback, swallowed)}
+	case o == pgtx.RolledBack:
+		return &failure{unseenError, fmt.Errorf("occ: %w, as a statement had failed and the callback returned nil", pgx.ErrTxCommitRollback)}
+	case o == pgtx.Refused:
+		return &failure{classifyInTx(err), fmt.Errorf("occ: commit: %w", err)}
+	case o == pgtx.NotSent && ctx.Err() != nil:
+		return &failure{permanent, notCommitted(ctx)}
+	case o == pgtx.NotSent && errors.Is(err, pgtx.ErrLost):
+		return &failure{noConnection, fmt.Errorf("occ: %w", err)}
+	case o == pgtx.NotSent:
+		return &failure{noConnection, fmt.Errorf("occ: COMMIT could not be sent, nothing was committed: %w", err)}
+	}
+	return r.unknownOutcome(ctx, &CommitUnknownError{Err: withContext(ctx, err)})
+}
+
+// unknownOutcome is the failure of a COMMIT that was sent and not answered. A transaction that
+// wrote nothing may be run again.
+func (r *run) unknownOutcome(ctx context.Context, err error) *failure {
+	var unknown *CommitUnknownError
+	switch {
+	case !errors.As(err, &unknown):
+		return &failure{permanent, err}
+	case r.txOptions.AccessMode != pgx.ReadOnly:
+		return &failure{unknownCommit, err}
+	case ctx.Err() != nil:
+		return &failure{permanent, fmt.Errorf("occ: a read-only transaction was not committed: %w", withContext(ctx, unknown.Err))}
+	}
+	return &failure{noConnection, fmt.Errorf("occ: the connection was lost at COMMIT of a read-only transaction: %w", unknown.Err)}
+}
+
+// finish ends what has not ended: it rolls back, whether or not ctx has ended, and stops the watch.
+// pgx closes the connection if a rollback fails, and nothing has been committed then.
+func (tx *attemptTx) finish(ctx context.Context) (err error) {
+	if !tx.closed {
+		tx.closed = true
+		ctx, cancel := tx.run.rollbackContext(ctx)
+		defer cancel()
+		tx.rolledBack = true
+		err = tx.Tx.Rollback(ctx)
+	}
+	tx.unwatch()
+	return err
+}
+
+const (
+	// rollbackTimeout bounds a rollback, which continues when the caller's context has ended.
+	rollbackTimeout = 5 * time.Second
+
+	// grace is how much later than the context and the time of WithMaxElapsed an attempt may end: to
+	// roll back, so that the connection survives.
+	grace = 500 * time.Millisecond
+)
+
+// rollbackContext returns the context of a rollback: it has what is left of the budget, but a grace
+// at least.
+func (r *run) rollbackContext(ctx context.Context) (context.Context, func()) {
+	detached, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(rollbackTimeout, max(grace, r.left())))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
+	return detached, func() { stop(); cancel() }
+}
+
+// beginContext returns a context for BEGIN, which ends with what is left of the budget, and a
+// function to call with BEGIN's error: from then on the context ends only with ctx or by cancel.
+func (r *run) beginContext(ctx context.Context) (context.Context, func(error) *failure, context.CancelCauseFunc) {
+	c, cancel := context.WithCancelCause(ctx)
+	timer := time.AfterFunc(r.left(), func() { cancel(errElapsed) })
+	return c, func(err error) *failure {
+		timer.Stop()
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() == nil && context.Cause(c) == errElapsed:
+			return &failure{outOfTime, fmt.Errorf("occ: begin: %w: %v", errElapsed, err)}
+		}
+		return &failure{classifyBegin(err), fmt.Errorf("occ: begin: %w", withContext(ctx, err))}
+	}, cancel
+}
+
+var errElapsed = errors.New("the time of WithMaxElapsed is over")
