@@ -91,7 +91,7 @@ func (i *instruments) create(meter metric.Meter) error {
 	i.poolConstructing = b.connections("dsql.client.connection.constructing", "The number of connections that are being opened.")
 	i.transactionTime = b.duration("dsql.client.transaction.duration", "Transactions from the first attempt to the outcome, retries included.")
 	i.conflicts = b.counter("dsql.client.transaction.conflicts", "{conflict}", "Attempts that failed with a conflict, by kind.")
-	i.unknownCommits = b.counter("dsql.client.transaction.unknown_commits", "{commit}", "COMMITs that were sent and not answered.")
+	i.unknownCommits = b.counter("dsql.client.transaction.unknown_commits", "{commit}", "Transactions whose COMMIT was sent and not answered, and not settled by a check.")
 	i.queueTime = b.duration("dsql.client.transaction.queue.duration", "The part of a transaction that was spent before its attempts: for a serial key, between attempts, for a connection.")
 	var err error
 	i.pending, err = meter.Int64UpDownCounter("db.client.connection.pending_requests", metric.WithUnit("{request}"),

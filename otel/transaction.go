@@ -99,9 +99,6 @@ func (x *transaction) attemptFailed(attempt int, err error, further ...attribute
 		attributes = append(attributes, kind)
 		x.t.conflicts.Add(x.ctx, 1, x.t.with(transactionKey.String(x.name), kind))
 	}
-	if errors.As(err, new(*occ.CommitUnknownError)) {
-		x.t.unknownCommits.Add(x.ctx, 1, x.t.with(transactionKey.String(x.name)))
-	}
 	x.span.AddEvent("dsql.attempt", trace.WithAttributes(append(attributes, further...)...))
 }
 
@@ -121,6 +118,9 @@ func (x *transaction) end(err error) {
 		x.span.AddEvent("dsql.attempt", trace.WithAttributes(attemptKey.Int(attempts), outcomeKey.String("ok")))
 	case attempts > x.failed: // it has not been told to retry
 		x.attemptFailed(attempts, err)
+	}
+	if errors.As(err, new(*occ.CommitUnknownError)) {
+		x.t.unknownCommits.Add(x.ctx, 1, x.t.with(transactionKey.String(x.name)))
 	}
 	if err != nil {
 		outcome = append(outcome, semconv.ErrorTypeKey.String(errorType(err)))
