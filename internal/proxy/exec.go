@@ -27,6 +27,11 @@ func (s *session) writes(st *dialect.Statement) bool {
 		return s.txStatus() != 'E'
 	case dialect.Setting:
 		return s.txStatus() == 'T' && s.tx.savepoint
+	case dialect.Read:
+		if s.tx.savepoint && volatile.MatchString(st.SQL) {
+			return s.txStatus() == 'T'
+		}
+		return s.txStatus() != 'E' && (explained.MatchString(st.SQL) || s.proxy.functions.isCalledIn(st.SQL))
 	}
 	return false
 }

@@ -80,8 +80,9 @@ type Proxy struct {
 
 // group is what the endpoints of one cluster share.
 type group struct {
-	catalog atomic.Int64 // version of the schema
-	redoing sync.Mutex   // held while a transaction executes its writes again
+	catalog   atomic.Int64 // version of the schema
+	functions functions
+	redoing   sync.Mutex // held while a transaction executes its writes again
 
 	linked sync.Mutex
 	all    []*Proxy

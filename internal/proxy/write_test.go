@@ -358,3 +358,49 @@ func TestPipelineTakesPart(t *testing.T) {
 		}
 	}
 }
+
+// Functions that write answer as if alone, and conflict at COMMIT.
+func TestFunctionTakesPart(t *testing.T) {
+	for _, mode := range modes {
+		first, second := beginTwo(t)
+		apply(t, second, "ROLLBACK", "CREATE FUNCTION Add(int) RETURNS int LANGUAGE sql AS 'UPDATE t SET n = n + $1 WHERE id = 1 RETURNING n'", "BEGIN")
+		apply(t, first, "ROLLBACK")
+		_, _ = first.Exec(t.Context(), "SELECT 1") // sees the new schema
+		apply(t, first, "BEGIN")
+		requireInt(t, first, mode, 1, "SELECT add(1)")
+		requireInt(t, second, mode, 2, "SELECT add(2)")
+		requireInt(t, first, mode, 4, "SELECT add(3)")
+		apply(t, first, "COMMIT")
+		requireInt(t, second, mode, 7, "SELECT add(5)")
+		_, err := second.Exec(t.Context(), "COMMIT")
+		requireError(t, err, "40001", lostWords)
+		requireInt(t, second, mode, 4, "SELECT sum(n) FROM t")
+
+		apply(t, first, "BEGIN", "UPDATE t SET n = 0 WHERE id = 1")
+		requireInt(t, second, mode, 5, "SELECT add(1)")
+		_, err = first.Exec(t.Context(), "COMMIT")
+		requireError(t, err, "40001", lostWords)
+	}
+}
+
+// Random values that a client was told stay what it was told, also after the transaction has
+// yielded its rows and has taken them back.
+func TestRandomValuesStay(t *testing.T) {
+	for _, mode := range modes {
+		first, second := beginTwo(t)
+		apply(t, second, "ROLLBACK", "CREATE TABLE u (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), r float8)", "BEGIN")
+		apply(t, first, "ROLLBACK")
+		_, _ = first.Exec(t.Context(), "SELECT 1") // sees the new schema
+		apply(t, first, "BEGIN", "UPDATE t SET n = 1 WHERE id = 1")
+		var id, other, read string
+		const insert = "INSERT INTO u (r) VALUES (random()) RETURNING id::text"
+		require.NoError(t, first.QueryRow(t.Context(), insert, mode).Scan(&id))
+		require.NoError(t, first.QueryRow(t.Context(), "SELECT gen_random_uuid()::text", mode).Scan(&read))
+		require.NoError(t, first.QueryRow(t.Context(), insert, mode).Scan(&other))
+		require.Len(t, map[string]bool{id: true, read: true, other: true}, 3)
+		require.Equal(t, byte('4'), id[14])
+		apply(t, second, "UPDATE t SET n = 2 WHERE id = 1", "ROLLBACK")
+		apply(t, first, "COMMIT")
+		requireInt(t, second, mode, 2, "SELECT count(*) FROM u WHERE id::text IN ($1, $2) AND r BETWEEN 0 AND 1", id, other)
+	}
+}
