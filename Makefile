@@ -3,10 +3,11 @@
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
 SQLC        := github.com/sqlc-dev/sqlc/cmd/sqlc@v1.31.1
 
-# The examples need Go 1.26, everything else Go 1.25.
+# OpenTelemetry and the examples need Go 1.26, everything else Go 1.25.
 GO_MINOR := $(shell go env GOVERSION | sed -n 's/^go1\.\([0-9]*\).*/\1/p')
 EXAMPLES := $(if $(filter 25,$(GO_MINOR)),,examples)
-MODULES  := . examples/quickstart $(EXAMPLES) compare
+OTEL     := $(if $(filter 25,$(GO_MINOR)),,otel)
+MODULES  := . examples/quickstart $(EXAMPLES) $(OTEL) compare
 
 # The race detector needs a C compiler; without one Go reports CGO_ENABLED=0.
 RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
@@ -18,7 +19,7 @@ demo: setup
 
 test: setup lint
 	@[ -n "$(RACE)" ] || echo "no C compiler found: testing without the race detector"
-	@[ -n "$(EXAMPLES)" ] || echo "the examples need Go 1.26: testing only examples/quickstart"
+	@[ -n "$(EXAMPLES)" ] || echo "otel and the examples need Go 1.26: of those only examples/quickstart is tested"
 	@set -e; for module in $(MODULES); do (cd $$module && go test $(RACE) ./...); done
 
 lint:

@@ -40,7 +40,8 @@ type Connector struct {
 	credentialsTimeout time.Duration
 	limiter            interface{ Wait(context.Context) error }
 	logger             *slog.Logger // nil: nothing is logged
-	warnings           *warnings
+	failedConnects     *throttle
+	failedTokens       *throttle
 	dialer             seal.Dialer
 	seal               seal.Seal
 	pool               *pgxpool.Config // never handed out, only copies of it
@@ -72,7 +73,8 @@ func NewConnector(ctx context.Context, cfg Config, opts ...Option) (*Connector, 
 		credentialsTimeout: cmp.Or(cfg.CredentialsTimeout, defaultCredentialsTimeout),
 		limiter:            cfg.ConnectLimiter,
 		logger:             cfg.Logger,
-		warnings:           new(warnings),
+		failedConnects:     new(throttle),
+		failedTokens:       new(throttle),
 	}
 	if c.limiter == nil {
 		c.limiter = newLimiter(defaultConnectRate, defaultConnectBurst)

@@ -42,8 +42,13 @@
 // Methods of [Cluster] inject faults: [Cluster.ConflictNext] and [Cluster.SchemaConflictNext] at
 // COMMIT, [Cluster.CutAtCommit], [Cluster.CutConnections], [Cluster.ExpireSessions],
 // [Cluster.RefuseConnections], [Cluster.SetWaking], [Cluster.Pause] and [Cluster.Resume],
-// [Cluster.SetLatency], [Cluster.SetClockOffset]. [WithConnectionLimit] and [WithConnectQuota]
-// enforce quotas. [Cluster.Stats] counts. [Schema] applies schema files.
+// [Cluster.SetLatency], [Cluster.SetClockOffset]. [Cluster.Cut] and [Cluster.BlackHole] take an
+// endpoint down, of which [WithPeer] gives the cluster two. [Cluster.ConflictOn],
+// [Cluster.HoldIndexJobs] and [Cluster.FailIndexJobs] have a target. [Cluster.Restore] ends all
+// faults. [WithConnectionLimit] and [WithConnectQuota] enforce quotas. [Cluster.Stats] counts and
+// [Cluster.Log] lists. [Schema] applies schema files.
+//
+// [Cluster.URL] and [Cluster.Env] are for programs that take a URL and an environment.
 //
 // # Known differences
 //

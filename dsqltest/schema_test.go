@@ -25,22 +25,10 @@ func TestSchemaAppliesFilesInOrderAndWaitsForIndexes(t *testing.T) {
 
 func TestSchemaIsTriedAgainAfterAConflict(t *testing.T) {
 	c := Start(t)
-	other := connect(t, c)
-	apply(t, other, "CREATE TABLE t (id int PRIMARY KEY)")
-	done := make(chan error, 1)
-	go func() {
-		done <- c.applySchema(t.Context(), fstest.MapFS{"1.sql": {Data: []byte("SELECT pg_sleep(0.5); INSERT INTO t VALUES (1)")}})
-	}()
-	require.Eventually(t, func() bool {
-		var n int
-		return other.QueryRow(t.Context(), "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'").Scan(&n) == nil && n > 0
-	}, testWait, tick)
-	apply(t, other, "CREATE TABLE u (id int)")
-	require.NoError(t, <-done)
-	require.Positive(t, c.Stats().Conflicts)
-	var rows int
-	require.NoError(t, other.QueryRow(t.Context(), "SELECT count(*) FROM t").Scan(&rows))
-	require.Equal(t, 1, rows)
+	apply(t, connect(t, c), "CREATE TABLE t (id int PRIMARY KEY)")
+	require.NoError(t, c.ConflictOn(2, "t"))
+	Schema(t, c, fstest.MapFS{"1.sql": {Data: []byte("INSERT INTO t VALUES (1)")}})
+	require.Equal(t, 2, c.Stats().Conflicts)
 }
 
 func TestSchemaNamesTheFileAndTheStatementThatFails(t *testing.T) {
@@ -49,7 +37,7 @@ func TestSchemaNamesTheFileAndTheStatementThatFails(t *testing.T) {
 		"CREATE TABLE t (id int); CREATE INDEX ON t (id)":                                                         "1.sql: CREATE INDEX ON t (id): ERROR: unsupported mode. please use CREATE INDEX ASYNC.",
 		"CREATE TABLE twice (id int); INSERT INTO twice VALUES (1), (1); CREATE UNIQUE INDEX ASYNC ON twice (id)": "dsqltest: an index build failed: Found duplicate key while validating index for UCVs",
 	} {
-		require.ErrorContains(t, c.applySchema(t.Context(), fstest.MapFS{"1.sql": {Data: []byte(text)}}), want)
+		require.ErrorContains(t, c.ApplySchema(t.Context(), fstest.MapFS{"1.sql": {Data: []byte(text)}}), want)
 	}
-	require.ErrorContains(t, c.applySchema(t.Context(), fstest.MapFS{}), "dsqltest: the schema must have files *.sql")
+	require.ErrorContains(t, c.ApplySchema(t.Context(), fstest.MapFS{}), "dsqltest: the schema must have files *.sql")
 }

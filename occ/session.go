@@ -30,7 +30,7 @@ func newSession(conn *pgx.Conn) session {
 
 // watchEnds sees from now on who ends the transaction.
 func (s *session) watchEnds() {
-	if s.watch == nil && s.pg != nil {
+	if s.watch == nil && s.pg != nil && !s.pg.IsClosed() {
 		s.watch = pgtx.NewWatch(s.pg)
 	}
 }

@@ -105,6 +105,23 @@ func (g *group) allSessions() (sessions []*session) {
 	return sessions
 }
 
+// IfUnused calls f if no client has ever connected to an endpoint of the cluster, and reports
+// whether it did. Clients that connect meanwhile wait for f.
+func (g *group) IfUnused(f func()) bool {
+	g.linked.Lock()
+	defer g.linked.Unlock()
+	unused := true
+	for _, p := range g.all {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		unused = unused && p.stats.Connects == 0 && len(p.open) == 0
+	}
+	if unused {
+		f()
+	}
+	return unused
+}
+
 // Start makes the cluster reachable at [Proxy.Address] until Close.
 func Start(cfg Config) (*Proxy, error) {
 	p := &Proxy{
