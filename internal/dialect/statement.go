@@ -107,7 +107,7 @@ func parse(s source, sql string) Statement {
 		return st
 	}
 	switch st.Kind {
-	case Write:
+	case Write: // as it is
 	case Lock:
 		st.Instead = s.unlocked()
 	default:
