@@ -95,12 +95,14 @@ func (s *session) execCommit(st *dialect.Statement, explicit bool) bool {
 
 // commit has PostgreSQL commit. Rivals do not look meanwhile whether they have lost.
 func (s *session) commit(st *dialect.Statement) []message {
-	if s.tx.committed == nil {
-		return s.query(st.SQL)
+	if s.tx.committed != nil {
+		s.proxy.redoing.Lock()
+		defer s.proxy.redoing.Unlock()
 	}
-	s.proxy.redoing.Lock()
-	defer s.proxy.redoing.Unlock()
-	replies := s.query(st.SQL)
+	var replies []message
+	x := s.expectCollect(nil, &replies)
+	s.server.send(&pgproto3.Query{String: st.SQL})
+	s.await(x) // a deferred constraint may wait for a row
 	if slices.ContainsFunc(replies, func(m message) bool { return m.kind() == 'C' && m.text() == "COMMIT" }) {
 		s.tx.setCommitted()
 	}

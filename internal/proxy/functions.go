@@ -7,13 +7,13 @@ import (
 )
 
 var (
-	// explained matches a statement that EXPLAIN executes.
-	explained = regexp.MustCompile(`(?i)^\s*explain\b.*\banaly[sz]e\b`)
+	// explained matches a write that EXPLAIN executes.
+	explained = regexp.MustCompile(`(?is)^\s*explain\b.*\banaly[sz]e\b.*\b(insert|update|delete)\b`)
 	// volatile matches a query whose answer must be the same when the transaction's writes are
 	// executed again: see sys.next_random.
 	volatile = regexp.MustCompile(`(?i)\b(gen_random_uuid|random|nextval)\s*\(`)
 	// namesFunction matches DDL that gives a function its name.
-	namesFunction = regexp.MustCompile(`(?i)^\s*(?:create\s+(?:or\s+replace\s+)?function|alter\s+(?:function|routine)\b.*\brename\s+to)\s+(?:[^\s(]+\.)?"?([^\s("]+)`)
+	namesFunction = regexp.MustCompile(`(?is)^\s*(?:create\s+(?:or\s+replace\s+)?function|alter\s+(?:function|routine)\b.*\brename\s+to)\s+(?:[^\s(]+\.)?"?([^\s("]+)`)
 )
 
 // functions are the names of the cluster's own functions, any of which may write.

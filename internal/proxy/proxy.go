@@ -7,7 +7,8 @@
 //   - listener accepts it, completes TLS and routes it to a Proxy (listener.go, tls.go, route.go);
 //   - Proxy authenticates it and opens a connection to PostgreSQL (connect.go, auth.go);
 //   - frontend reads the client's messages (frontend.go, extended.go);
-//   - session executes statements and tracks the transaction (exec.go, write.go, ddl.go);
+//   - session executes statements and tracks the transaction (exec.go, ddl.go) and
+//     its conflicts with others (write.go, attempt.go, unblock.go, isolate.go);
 //   - relay sends to PostgreSQL and delivers its replies (relay.go, replies.go).
 package proxy
 

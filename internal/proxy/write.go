@@ -191,7 +191,7 @@ func (s *session) redoLog() trouble {
 		switch {
 		case a.trouble == blocked:
 			return blocked
-		case a.trouble != none || a.told != w.told:
+		case a.trouble != none || a.told != w.told && !explained.MatchString(w.statement.SQL):
 			return conflict
 		}
 	}
