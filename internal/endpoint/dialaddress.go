@@ -28,7 +28,10 @@ func ParseDialAddress(given string) (string, error) {
 		}
 	}
 	n, err := strconv.ParseUint(dialPort, 10, 16)
-	if err != nil || n == 0 || host == "" || strings.ContainsAny(host, "@?#=;/, \t\n\x00") {
+	if err != nil || n == 0 || host == "" || strings.ContainsAny(host, "[]@?#=;/, \t\r\n\x00") {
+		return "", dialAddressError(given)
+	}
+	if _, err := netip.ParseAddr(host); err != nil && strings.Contains(host, ":") {
 		return "", dialAddressError(given)
 	}
 	return net.JoinHostPort(host, dialPort), nil
