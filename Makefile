@@ -1,7 +1,7 @@
 # make demo: a pool on a local cluster. make test: everything. Neither needs AWS.
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.7.0
-GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@latest
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 SQLC        := github.com/sqlc-dev/sqlc/cmd/sqlc@v1.31.1
 
 # OpenTelemetry and the examples need Go 1.26, everything else Go 1.25.
