@@ -13,7 +13,7 @@ MODULES  := . examples/quickstart $(EXAMPLES) $(OTEL) compare
 # The race detector needs a C compiler; without one Go reports CGO_ENABLED=0.
 RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 
-.PHONY: demo test lint bench conformance live fuzz cover vulncheck setup
+.PHONY: demo test lint bench soak conformance live fuzz cover vulncheck setup
 
 demo: setup
 	cd examples/quickstart && go run .

@@ -21,6 +21,7 @@ type session struct {
 
 	busy          sync.Mutex // held while a client's message is handled; guards what follows
 	tx            transaction
+	rollbacks     int  // to the savepoint; each has closed the portals
 	statusPending bool // a BEGIN, COMMIT or ROLLBACK has not been answered: status is about to change
 }
 
@@ -38,11 +39,19 @@ func (p *Proxy) runSession(client, server net.Conn, user string) {
 	var replies sync.WaitGroup
 	replies.Go(s.replyLoop)
 	newFrontend(s).readLoop()
+	s.closeWrite(server)
+	replies.Wait()
+}
+
+// closeWrite tells PostgreSQL that no statement follows. Another session may be rolling this one
+// back at the moment.
+func (s *session) closeWrite(server net.Conn) {
+	s.busy.Lock()
+	defer s.busy.Unlock()
 	_ = s.server.w.Flush()
 	if half, ok := server.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite()
 	}
-	replies.Wait()
 }
 
 // settle waits until no reply is pending, so that the transaction status is current.
@@ -106,14 +115,18 @@ func (s *session) trackTransaction(kind dialect.Kind) {
 	}
 }
 
-// savepoint sets the savepoint to return to if the next statement fails. It does not wait for the
+// setSavepoint sets the savepoint before the transaction's first write. It does not wait for the
 // reply.
-func (s *session) savepoint() {
-	if s.tx.savepoint {
-		s.sendInternal("RELEASE " + internalName)
-	}
+func (s *session) setSavepoint() {
 	s.sendInternal("SAVEPOINT " + internalName)
 	s.tx.savepoint = true
+}
+
+// rollbackToSavepoint undoes all writes of the transaction; it keeps its snapshot, and the other
+// transactions get the rows.
+func (s *session) rollbackToSavepoint() {
+	s.execInternal("ROLLBACK TO " + internalName)
+	s.rollbacks++
 }
 
 // execInternal runs a statement that the client did not send and discards the replies. Unlike
@@ -122,22 +135,25 @@ func (s *session) execInternal(sql string) { s.waitFor(s.sendInternal(sql)) }
 
 func (s *session) sendInternal(sql string) *exchange {
 	x := s.expect(&exchange{capture: func(message) bool { return true }})
-	s.sendPrepared(&pgproto3.Parse{Query: sql}, &pgproto3.Bind{})
+	s.sendPrepared(&pgproto3.Parse{Query: sql}, &pgproto3.Bind{}, false)
 	return x
 }
 
-// sendPrepared prepares, binds and executes a statement under internalName. It closes the previous
-// one first, which is still open if it failed.
-func (s *session) sendPrepared(parse *pgproto3.Parse, bind *pgproto3.Bind) {
+// sendPrepared prepares, binds and executes a statement under internalName, and describes its
+// columns if describe is set. It closes the previous one first, which is still open if it failed.
+func (s *session) sendPrepared(parse *pgproto3.Parse, bind *pgproto3.Bind, describe bool) {
 	parse.Name, bind.PreparedStatement, bind.DestinationPortal = internalName, internalName, internalName
 	for _, m := range []pgproto3.Message{
 		&pgproto3.Close{ObjectType: 'P', Name: internalName},
 		&pgproto3.Close{ObjectType: 'S', Name: internalName},
 		parse,
 		bind,
-		&pgproto3.Execute{Portal: internalName},
-		&pgproto3.Sync{},
 	} {
 		s.server.send(m)
 	}
+	if describe {
+		s.server.send(&pgproto3.Describe{ObjectType: 'P', Name: internalName})
+	}
+	s.server.send(&pgproto3.Execute{Portal: internalName})
+	s.server.send(&pgproto3.Sync{})
 }
