@@ -1,7 +1,6 @@
 package dsqltest
 
 import (
-	"sync"
 	"testing"
 	"time"
 
@@ -60,37 +59,4 @@ func TestConnectQuota(t *testing.T) {
 		require.NoError(t, connect())
 	}
 	requireError(t, connect(), "53400", "Unable to accept connection, rate exceeded.")
-}
-
-// A cold start of 3,000 connections, 400 at once, stays within DSQL's quota because package dsql
-// limits the rate.
-func TestColdStartStaysWithinTheQuota(t *testing.T) {
-	t.Parallel()
-	c := Start(t, WithConnectQuota(100, 1000))
-	cfg := dsql.Config{Endpoint: c.Endpoint()}
-	for _, opt := range c.Options() {
-		require.NoError(t, opt(&cfg))
-	}
-	connector, err := dsql.NewConnector(t.Context(), cfg)
-	require.NoError(t, err)
-	var wait sync.WaitGroup
-	slots := make(chan struct{}, 400)
-	for range 3000 {
-		slots <- struct{}{}
-		wait.Go(func() {
-			defer func() { <-slots }()
-			conn, err := connector.Connect(t.Context())
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			if err := conn.Close(); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	wait.Wait()
-	require.Equal(t, 3000, c.Stats().Connects)
-	_, refused := c.LastRefusal()
-	require.False(t, refused)
 }
