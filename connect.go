@@ -163,7 +163,7 @@ func (g *gate) dial(a *attempt, lookup pgconn.LookupFunc, dial pgconn.DialFunc) 
 			}
 		}
 		return a.bound(ctx, func(ctx context.Context) (net.Conn, error) {
-			return g.c.dialer.Any(ctx, g.c.endpoints[i].Host, lookup, dial, network)
+			return g.c.dialer.Any(withEndpoint(ctx, i), g.c.endpoints[i].Host, lookup, dial, network)
 		})
 	}
 }

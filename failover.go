@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"weak"
 
@@ -143,6 +144,7 @@ type attempt struct {
 	err       error         // why it failed, as far as the gate has seen
 	settled   error         // why no other endpoint is tried
 	connected bool
+	ready     atomic.Bool // the fields no longer change
 }
 
 // errNotTried is the error of endpoints that are not tried because of what an earlier one answered.
@@ -224,6 +226,7 @@ func (c *Connector) connectedTo(ctx context.Context, a *attempt, conn *pgx.Conn)
 		_ = conn.PgConn().Conn().SetDeadline(time.Time{})
 	}
 	conn.PgConn().CustomData()[placeKey] = place{a.current, a.began, rand.Float64()}
+	a.ready.Store(true)
 	if c.rest.Succeeded(a.current, a.began) {
 		c.logAt(ctx, c.endpoints[a.current].Host, slog.LevelInfo, "dsql: endpoint is back")
 	}
@@ -305,6 +308,18 @@ func (l *poolList) all() (pools []*pgxpool.Pool) {
 	return pools
 }
 
+// endpointKey is the key of the index of the endpoint that a context's dial is for.
+type endpointKey struct{}
+
+func withEndpoint(ctx context.Context, i int) context.Context {
+	return context.WithValue(ctx, endpointKey{}, i)
+}
+
+func endpointOf(ctx context.Context) int {
+	i, _ := ctx.Value(endpointKey{}).(int)
+	return i
+}
+
 // dialCancel dials for a cancel request to the server of a's connection. Where the cluster has
 // peers and the server does not answer, its endpoint rests and the connection is closed, so that its
 // place in the pool is free.
@@ -312,12 +327,15 @@ func (g *gate) dialCancel(ctx context.Context, a *attempt, dial func(context.Con
 	if len(g.c.endpoints) == 1 {
 		return dial(ctx)
 	}
-	if g.c.rest.Spent(a.current, a.began, 1) && g.c.rest.Resting(a.current) {
+	if !a.ready.Load() { // pgx sends one for each connection that fails at startup
+		return nil, errors.New("dsql: a connection that is not ready has nothing to cancel")
+	}
+	if g.c.rest.Lost(a.current, a.began) {
 		_ = a.tcp.Close()
 		return nil, errors.New("dsql: no cancel request is sent to an endpoint that rests")
 	}
 	began := time.Now()
-	return failover.DialCancel(ctx, dial, func(err error) {
+	return failover.DialCancel(withEndpoint(ctx, a.current), dial, func(err error) {
 		g.c.failed(context.WithoutCancel(ctx), a.current, began, true, fmt.Errorf("a cancel request was not answered: %w", err))
 		_ = a.tcp.Close()
 	})

@@ -273,10 +273,10 @@ func (c *Connector) setDial(cc *pgx.ConnConfig, cfg Config) (err error) {
 	if f != nil { // for cancel requests too, which pgx dials by the address of the connection
 		cc.DialFunc = func(ctx context.Context, _, address string) (net.Conn, error) {
 			i := c.indexOf(address)
-			if a, ok := ctx.Value(attemptKey{}).(*attempt); ok && i < 0 {
-				i = a.current
+			if i < 0 {
+				i = endpointOf(ctx)
 			}
-			return f(ctx, "tcp", seal.HostPort(c.endpoints[max(i, 0)].Host))
+			return f(ctx, "tcp", seal.HostPort(c.endpoints[i].Host))
 		}
 	}
 	return nil

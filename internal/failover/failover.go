@@ -165,5 +165,10 @@ func (s *Set) States() []State {
 	return states
 }
 
-// Resting reports whether endpoint i rests.
-func (s *Set) Resting(i int) bool { return s.States()[i].Resting }
+// Lost reports whether endpoint i rests and a connection opened before is lost.
+func (s *Set) Lost(i int, opened time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := &s.endpoints[i]
+	return e.rest > 0 && opened.Before(e.lostAt)
+}
