@@ -11,7 +11,7 @@ MODULES  := . examples/quickstart $(EXAMPLES) compare
 # The race detector needs a C compiler; without one Go reports CGO_ENABLED=0.
 RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 
-.PHONY: demo test lint bench conformance setup
+.PHONY: demo test lint bench soak conformance setup
 
 demo: setup
 	cd examples/quickstart && go run .

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,7 +20,6 @@ import (
 	"github.com/go-dsql/dsql/internal/explain"
 	"github.com/go-dsql/dsql/internal/redact"
 	"github.com/go-dsql/dsql/internal/seal"
-	"github.com/go-dsql/dsql/internal/sqlstate"
 )
 
 // turnTimeout bounds the wait for the limiter: pgxpool's context has no deadline.
@@ -281,9 +281,32 @@ func (c *Connector) logConnect(ctx context.Context, host string, took time.Durat
 		c.logAt(ctx, host, slog.LevelDebug, "dsql: connected", duration)
 		return
 	}
+	attrs := []slog.Attr{duration, slog.String("error", err.Error()), slog.String("explanation", Explain(err))}
 	level := slog.LevelDebug
-	if sqlstate.InTree(err) {
-		level = slog.LevelWarn // the server refused; the caller sees other errors
+	if !errors.Is(err, context.Canceled) {
+		if suppressed, ok := c.warnings.next(); ok {
+			level = slog.LevelWarn
+			attrs = append(attrs, slog.Int("suppressed", suppressed))
+		}
 	}
-	c.logAt(ctx, host, level, "dsql: connect failed", duration, slog.String("error", err.Error()), slog.String("explanation", Explain(err)))
+	c.logAt(ctx, host, level, "dsql: connect failed", attrs...)
+}
+
+// warnings lets one warning a second through and counts the others.
+type warnings struct {
+	mu         sync.Mutex
+	last       time.Time
+	suppressed int
+}
+
+// next reports whether to warn now, and how many warnings were suppressed since the last.
+func (w *warnings) next() (suppressed int, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if now := time.Now(); now.Sub(w.last) >= time.Second {
+		suppressed, w.last, w.suppressed = w.suppressed, now, 0
+		return suppressed, true
+	}
+	w.suppressed++
+	return 0, false
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -111,14 +112,35 @@ func TestRefusalsAreWarnings(t *testing.T) {
 	require.Contains(t, last["explanation"], "AWS IAM GRANT admin TO")
 }
 
-func TestOtherFailuresToConnectAreNotWarnings(t *testing.T) {
-	dial, _ := dialCounter()
-	var log lines
-	require.ErrorIs(t, harness.Ping(t, harness.NewPool(t, dsql.WithCredentials(harness.Credentials), dial, log.option())), errDialed)
-	all := log.all(t)
-	require.Equal(t, "DEBUG", all[len(all)-1]["level"])
-	require.Equal(t, "dsql: connect failed", all[len(all)-1]["msg"])
-	require.Contains(t, all[len(all)-1]["error"], "dialed")
+func TestFailedConnectsAreWarnedOfOnceASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dial, _ := dialCounter()
+		var log lines
+		pool, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(harness.Credentials), dial, log.option())
+		require.NoError(t, err)
+		defer pool.Close()
+		for i := range 5 {
+			if i == 4 {
+				time.Sleep(time.Second)
+			}
+			require.ErrorIs(t, pool.Ping(t.Context()), errDialed)
+		}
+		var warned []any
+		failed := 0
+		for line := range strings.Lines(log.text.String()) {
+			var m map[string]any
+			require.NoError(t, json.Unmarshal([]byte(line), &m))
+			if m["msg"] == "dsql: connect failed" {
+				failed++
+				require.Contains(t, m["error"], "dialed")
+			}
+			if m["level"] == "WARN" {
+				warned = append(warned, m["suppressed"])
+			}
+		}
+		require.Equal(t, 5, failed)
+		require.Equal(t, []any{0.0, 3.0}, warned)
+	})
 }
 
 func TestMissingCredentialsAreAWarning(t *testing.T) {

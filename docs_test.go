@@ -98,6 +98,22 @@ func TestSecurityIsTested(t *testing.T) {
 	}
 }
 
+// Every fault of dsqltest has an example, and docs/testing.md names it.
+func TestFaultsHaveExamples(t *testing.T) {
+	source, err := os.ReadFile("dsqltest/faults.go")
+	require.NoError(t, err)
+	page, err := os.ReadFile("docs/testing.md")
+	require.NoError(t, err)
+	examples, err := os.ReadFile("dsqltest/example_faults_test.go")
+	require.NoError(t, err)
+	faults := regexp.MustCompile(`(?m)^func \(c \*Cluster\) ([A-Z]\w+)\(`).FindAllStringSubmatch(string(source), -1)
+	require.GreaterOrEqual(t, len(faults), 11)
+	for _, fault := range faults {
+		require.True(t, strings.Contains(string(examples), "func ExampleCluster_"+fault[1]+"()"), fault[1])
+		require.True(t, strings.Contains(string(page), "`Cluster."+fault[1]+"`"), fault[1])
+	}
+}
+
 // Links between the pages lead to files and headings that exist.
 func TestLinksOfTheDocumentation(t *testing.T) {
 	pages, err := filepath.Glob("docs/*.md")
@@ -105,9 +121,6 @@ func TestLinksOfTheDocumentation(t *testing.T) {
 	pages = append(pages, "README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "examples/README.md")
 	link := regexp.MustCompile(`\]\(([^)#]*)(?:#([^)]*))?\)`)
 	for _, page := range pages {
-		if page == filepath.Join("docs", "cli.md") { // made from the command's help
-			continue
-		}
 		text, err := os.ReadFile(page)
 		require.NoError(t, err)
 		for _, m := range link.FindAllStringSubmatch(string(text), -1) {

@@ -182,8 +182,9 @@ func WithCredentialsTimeout(d time.Duration) Option {
 }
 
 // WithLogger logs to l: at Debug the cluster with where its region came from, and each token
-// (credentials' source and expiry) and connect (duration, outcome); at Warn a connect that the
-// server refused or that had no credentials. Never a secret. By default nothing is logged.
+// (credentials' source and expiry) and connect (duration, outcome); at Warn a connect that failed or
+// had no credentials. Of several failed connects in a second one is logged at Warn, with the number
+// suppressed since the last, and the others at Debug. Never a secret. By default nothing is logged.
 func WithLogger(l *slog.Logger) Option {
 	return func(c *Config) error {
 		if l == nil {

@@ -46,6 +46,7 @@ type Connector struct {
 	credentialsTimeout time.Duration
 	limiter            interface{ Wait(context.Context) error }
 	logger             *slog.Logger // nil: nothing is logged
+	warnings           *warnings
 	dialer             seal.Dialer
 	seal               seal.Seal
 	pool               *pgxpool.Config // never handed out, only copies of it
@@ -79,6 +80,7 @@ func NewConnector(ctx context.Context, cfg Config, opts ...Option) (*Connector, 
 		limiter:            cfg.ConnectLimiter,
 		logger:             cfg.Logger,
 		pools:              new(poolList),
+		warnings:           new(warnings),
 	}
 	if c.limiter == nil {
 		c.limiter = newLimiter(defaultConnectRate, defaultConnectBurst)

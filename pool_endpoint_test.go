@@ -117,4 +117,6 @@ func TestRegionOfTheAWSConfig(t *testing.T) {
 
 	_, _, err = dialed(t, harness.ClusterID, "", dsql.WithAWSConfig(aws.Config{}))
 	require.ErrorContains(t, err, "needs a region")
+	require.NotContains(t, err.Error(), "AWS_REGION", "which is not read then")
+	require.ErrorContains(t, err, "the aws.Config has none")
 }

@@ -235,7 +235,7 @@ func TestWaitForATurnEnds(t *testing.T) {
 		err = pool.Ping(t.Context()) // pgxpool's context has no deadline
 		require.Equal(t, time.Minute, time.Since(start))
 		require.ErrorContains(t, err, "dsql: no turn to connect came in time")
-		require.Contains(t, dsql.Explain(err), "waited for the limiter")
+		require.Contains(t, dsql.Explain(err), "waited for the connect limiter")
 	})
 }
 

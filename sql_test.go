@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
@@ -243,4 +244,120 @@ func TestRefusedConnectionOfDatabaseSQLIsExplained(t *testing.T) {
 	require.True(t, dsql.IsAccessDenied(err))
 	require.ErrorContains(t, err, "AWS IAM GRANT nobody TO")
 	require.False(t, errors.Is(err, driver.ErrBadConn))
+}
+
+// What every tool on database/sql gets from db.BeginTx: sqlx, bun, ent, GORM.
+func TestCommitOfOpenDBTellsItsOutcome(t *testing.T) {
+	for name, test := range map[string]struct {
+		reply   fakepg.Reply
+		unknown bool
+		want    string
+	}{
+		"cut":                  {fakepg.Reply{Cut: true}, true, "look up whether the transaction is there"},
+		"XX000":                {fakepg.Reply{Err: &pgconn.PgError{Code: "XX000", Message: "server unavailable"}}, true, "server unavailable"},
+		"committed, then cut":  {fakepg.Reply{CutAfter: true}, false, ""},
+		"conflict, then cut":   {fakepg.Reply{CutAfter: true, Err: fakepg.Conflict()}, false, "OC000"},
+		"conflict":             {fakepg.Reply{Err: fakepg.Conflict()}, false, "OC000"},
+		"constraint violation": {fakepg.Reply{Err: &pgconn.PgError{Code: "23505", Message: "duplicate"}}, false, "duplicate"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answers := &fakepg.SQL{Answer: func(st fakepg.Statement) fakepg.Reply {
+				if st.Step == fakepg.Execute && st.SQL == "commit" {
+					return test.reply
+				}
+				return fakepg.Reply{}
+			}}
+			_, opts := harness.Start(t, fakepg.Hooks{Session: answers.Session})
+			db := openDB(t, opts...)
+			tx, err := db.BeginTx(t.Context(), nil)
+			require.NoError(t, err)
+			_, err = tx.ExecContext(t.Context(), "update t set n = 1")
+			require.NoError(t, err)
+			err = tx.Commit()
+			require.NotErrorIs(t, err, driver.ErrBadConn)
+			require.Equal(t, test.unknown, errors.As(err, new(*occ.CommitUnknownError)))
+			if test.want == "" {
+				require.NoError(t, err)
+			} else {
+				require.ErrorContains(t, err, test.want)
+			}
+			require.Equal(t, 1, answers.Count("commit"))
+			require.NoError(t, db.PingContext(t.Context()))
+		})
+	}
+}
+
+func TestTransactionOfOpenDBThatWasEndedBySQLIsNotRunAgain(t *testing.T) {
+	for name, statement := range map[string]string{"commit": "commit", "and begun": "commit; begin"} {
+		for way, run := range map[string]func(context.Context, *sql.DB, func(*sql.Tx) error) error{
+			"RunSQLTx": func(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error) error {
+				return occ.RunSQLTx(ctx, db, fn)
+			},
+			"RunTxOf": func(ctx context.Context, db *sql.DB, fn func(*sql.Tx) error) error {
+				return occ.RunTxOf(ctx, func(ctx context.Context) (*sql.Tx, error) { return db.BeginTx(ctx, nil) }, fn)
+			},
+		} {
+			t.Run(way+"/"+name, func(t *testing.T) {
+				answers := &fakepg.SQL{}
+				_, opts := harness.Start(t, fakepg.Hooks{Session: answers.Session})
+				db := openDB(t, opts...)
+				calls := 0
+				err := run(t.Context(), db, func(tx *sql.Tx) error {
+					calls++
+					_, err := tx.ExecContext(t.Context(), statement)
+					require.NoError(t, err)
+					return fakepg.Conflict()
+				})
+				require.ErrorContains(t, err, "the server has committed it")
+				require.Equal(t, 1, calls)
+				require.NoError(t, db.PingContext(t.Context()))
+			})
+		}
+	}
+}
+
+func TestStalePreparedStatementHeals(t *testing.T) {
+	for _, code := range []string{"0A000", "26000"} {
+		fresh := false // the server has been asked to prepare the statement again
+		parses := 0
+		answers := &fakepg.SQL{Answer: func(st fakepg.Statement) fakepg.Reply {
+			switch {
+			case st.Step == fakepg.Parse && st.SQL == "select n from t where id = $1":
+				parses++
+				fresh = parses > 1
+			case st.Step == fakepg.Bind && !fresh:
+				return fakepg.Reply{Err: &pgconn.PgError{Code: code, Message: "cached plan must not change result type"}}
+			case st.Step == fakepg.Execute && st.SQL == "select n from t where id = $1":
+				return fakepg.Reply{Rows: [][]int64{{7}}}
+			}
+			return fakepg.Reply{}
+		}}
+		_, opts := harness.Start(t, fakepg.Hooks{Session: answers.Session})
+		db := openDB(t, opts...)
+		db.SetMaxOpenConns(1)
+		stmt, err := db.PrepareContext(t.Context(), "select n from t where id = $1")
+		require.NoError(t, err)
+		calls := 0
+		var n int
+		require.NoError(t, occ.Retry(t.Context(), func(ctx context.Context) error {
+			calls++
+			return stmt.QueryRowContext(ctx, 1).Scan(&n)
+		}))
+		require.Equal(t, 2, calls)
+		require.Equal(t, 7, n)
+		require.Equal(t, 1, answers.Sessions(), "the connection is kept")
+		require.NoError(t, db.QueryRowContext(t.Context(), "select n from t where id = $1", 1).Scan(&n), "the same text elsewhere")
+		require.NoError(t, stmt.Close())
+	}
+}
+
+func TestRawConnectionIsPgxs(t *testing.T) {
+	_, opts := harness.Start(t, fakepg.Hooks{Session: (&fakepg.SQL{}).Session})
+	conn, err := openDB(t, opts...).Conn(t.Context())
+	require.NoError(t, err)
+	defer conn.Close()
+	require.NoError(t, conn.Raw(func(c any) error {
+		require.IsType(t, &stdlib.Conn{}, c.(interface{ Raw() driver.Conn }).Raw())
+		return nil
+	}))
 }

@@ -32,3 +32,28 @@ func TestFromEnv(t *testing.T) {
 		require.ErrorContains(t, err, "dsql: the environment variable DSQL_ENDPOINT is not set: use <cluster ID>.dsql.<region>.on.aws")
 	}
 }
+
+func TestFromEnvValidatesAsParseURL(t *testing.T) {
+	set := func(endpoint, region, user, profile string) (dsql.Config, error) {
+		t.Setenv("DSQL_ENDPOINT", endpoint)
+		t.Setenv("DSQL_REGION", region)
+		t.Setenv("DSQL_USER", user)
+		t.Setenv("DSQL_PROFILE", profile)
+		return dsql.FromEnv()
+	}
+	got, err := set(" "+host+":5432\n", "us-east-1\n", "app", "dev\n")
+	require.NoError(t, err)
+	require.Equal(t, dsql.Config{Endpoint: host, Region: "us-east-1", User: "app", Profile: "dev"}, got)
+	for _, tt := range []struct{ endpoint, region, user, want string }{
+		{"https://" + host, "", "", "use the host name alone"},
+		{host, "eu-west-1", "", `contradicts the endpoint`},
+		{host, "mars", "", `invalid region "mars"`},
+		{host, "", "Admin", `did you mean "admin"?`},
+		{host, "", " admin", `did you mean "admin"?`},
+		{"[::1]:5432", "us-east-1", "", `the endpoint "[::1]:5432" is an address`},
+	} {
+		got, err := set(tt.endpoint, tt.region, tt.user, "")
+		require.ErrorContains(t, err, tt.want)
+		require.Zero(t, got)
+	}
+}

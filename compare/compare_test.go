@@ -1,5 +1,5 @@
-// Package compare puts this library and AWS's Go connector, v0.4.0, through the
-// same situations. Each test is a row of the table in the README.
+// Package compare puts this library and AWS's Go connector v0.4.0 through the same situations. Each
+// test is a row of the table in the README.
 package compare
 
 import (
@@ -28,7 +28,7 @@ const host = "abcdefghijklmnopqrstuvwxyz.dsql.us-east-1.on.aws"
 
 var creds = credentials.NewStaticCredentialsProvider("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "")
 
-// opener is either library: it opens a pool that edit has tuned.
+// opener opens a pool with either library, after edit has changed its configuration.
 type opener func(t *testing.T, endpoint, region string, provider aws.CredentialsProvider, edit func(*pgxpool.Config)) (*pgxpool.Pool, error)
 
 func openTheirs(t *testing.T, endpoint, region string, provider aws.CredentialsProvider, edit func(*pgxpool.Config)) (*pgxpool.Pool, error) {
@@ -45,8 +45,7 @@ func openOurs(t *testing.T, endpoint, region string, provider aws.CredentialsPro
 		dsql.WithPoolConfig(func(p *pgxpool.Config) error { edit(p); return nil }))
 }
 
-// dial sends the cluster's connections to address, and all others where they
-// want to go.
+// dial routes the cluster's connections to address and leaves others alone.
 func dial(p *pgxpool.Config, address string) {
 	lookup, direct := p.ConnConfig.LookupFunc, p.ConnConfig.DialFunc
 	p.ConnConfig.LookupFunc = func(ctx context.Context, name string) ([]string, error) {
@@ -72,7 +71,7 @@ func ping(t *testing.T, pool *pgxpool.Pool) error {
 	return pool.Ping(ctx)
 }
 
-func TestTokenInPlaintextToPGHOST(t *testing.T) {
+func TestTokenInCleartextToPGHOST(t *testing.T) {
 	tokens := func(open opener) (seen []string) {
 		trap := fakepg.Start(t, fakepg.Hooks{})
 		trapHost, trapPort, _ := net.SplitHostPort(trap.Addr)
@@ -116,11 +115,11 @@ func TestFirstBytes(t *testing.T) {
 		_ = ping(t, pool)
 		return <-seen
 	}
-	require.EqualValues(t, 0, first(openTheirs), "an SSLRequest, answered by a round trip")
+	require.EqualValues(t, 0, first(openTheirs), "an SSLRequest, which costs a round trip")
 	require.EqualValues(t, 0x16, first(openOurs), "TLS at once")
 }
 
-func TestRuntimeParametersOfTheCaller(t *testing.T) {
+func TestCallersRuntimeParameters(t *testing.T) {
 	params := func(open opener) map[string]string {
 		pool, err := open(t, host, "", creds, func(p *pgxpool.Config) { p.ConnConfig.RuntimeParams["search_path"] = "app" })
 		require.NoError(t, err)
@@ -131,7 +130,7 @@ func TestRuntimeParametersOfTheCaller(t *testing.T) {
 	require.Equal(t, "app", params(openOurs)["search_path"])
 }
 
-func TestTrustRootsOfTheCaller(t *testing.T) {
+func TestCallersRootCAs(t *testing.T) {
 	cert, roots := fakepg.Certificate(t, host)
 	connect := func(open opener) error {
 		s := fakepg.Start(t, fakepg.Hooks{TLS: &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"postgresql"}}})
@@ -150,7 +149,7 @@ func TestTrustRootsOfTheCaller(t *testing.T) {
 	require.NoError(t, connect(openOurs))
 }
 
-func TestNonsenseInPGPORT(t *testing.T) {
+func TestInvalidPGPORT(t *testing.T) {
 	t.Setenv("PGPORT", "abc")
 	_, err := awsdsql.NewPool(t.Context(), awsdsql.Config{Host: host, CustomCredentialsProvider: creds})
 	require.ErrorContains(t, err, "invalid port")
@@ -167,7 +166,7 @@ func TestRegionThatContradictsTheEndpoint(t *testing.T) {
 		}
 		return err
 	}
-	require.NoError(t, construct(openTheirs), "its tokens are for eu-west-1, and refused")
+	require.NoError(t, construct(openTheirs), "the cluster refuses its tokens, which are for eu-west-1")
 	require.ErrorContains(t, construct(openOurs), "contradicts")
 }
 
@@ -179,8 +178,8 @@ func TestEndpointThatIsAURL(t *testing.T) {
 		}
 		return err
 	}
-	require.NoError(t, construct(openTheirs), "it looks up a host of that name")
-	require.ErrorContains(t, construct(openOurs), "give the host name alone")
+	require.NoError(t, construct(openTheirs), "it looks up a host with that name")
+	require.ErrorContains(t, construct(openOurs), "use the host name alone")
 }
 
 func TestLifetimePastTheSessionLimit(t *testing.T) {
@@ -208,7 +207,7 @@ func TestExpiredCredentials(t *testing.T) {
 		}
 		return err
 	}
-	require.NoError(t, construct(openTheirs), "a token that is refused is signed and sent")
+	require.NoError(t, construct(openTheirs), "it sends a token that the cluster refuses")
 	require.ErrorContains(t, construct(openOurs), "expire")
 }
 

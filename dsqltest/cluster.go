@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,6 +34,7 @@ type Cluster struct {
 	awsFile     string                 // path of an AWS configuration file with the credentials
 	credentials func() aws.Credentials // a function, so that printing shows no key
 	server      *postgres.Server
+	targeted    *atomic.Bool // a fault by target has been set; shared with the peer
 	proxy       *proxy.Proxy
 	peer        *Cluster // the other endpoint; nil: there is none
 	close       func() error
@@ -69,6 +71,7 @@ func Run(ctx context.Context, opts ...Option) (*Cluster, error) {
 		database:    "dsql_" + newClusterID(),
 		credentials: func() aws.Credentials { return cfg.credentials },
 		server:      server,
+		targeted:    new(atomic.Bool),
 	}
 	c.close = sync.OnceValue(c.shutdown)
 	if err := c.createDatabase(ctx, cfg.roles); err != nil {
@@ -80,7 +83,7 @@ func Run(ctx context.Context, opts ...Option) (*Cluster, error) {
 	if cfg.peer == "" {
 		return c, nil
 	}
-	c.peer = &Cluster{database: c.database, credentials: c.credentials, server: server, close: c.close, peer: c}
+	c.peer = &Cluster{database: c.database, credentials: c.credentials, server: server, targeted: c.targeted, close: c.close, peer: c}
 	cfg.id, cfg.region = newClusterID(), cfg.peer
 	if err := c.peer.listen(cfg, c.proxy); err != nil {
 		return nil, errors.Join(err, c.Close())

@@ -235,3 +235,45 @@ func ExampleCluster_Resume() {
 	fmt.Println(pool.Ping(ctx)) // waits
 	// Output: <nil>
 }
+
+func ExampleCluster_Cut() {
+	ctx := context.Background()
+	c, pool := open(ctx)
+	defer c.Close()
+	defer pool.Close()
+
+	c.Cut()
+	fmt.Println(pool.Ping(ctx) != nil)
+	c.Restore()
+	fmt.Println(pool.Ping(ctx))
+	// Output:
+	// true
+	// <nil>
+}
+
+func ExampleCluster_BlackHole() {
+	ctx := context.Background()
+	c, pool := open(ctx)
+	defer c.Close()
+	defer pool.Close()
+
+	c.BlackHole()
+	defer c.Restore()
+	short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
+	defer cancel()
+	fmt.Println(errors.Is(pool.Ping(short), context.DeadlineExceeded))
+	// Output: true
+}
+
+func ExampleCluster_Restore() {
+	ctx := context.Background()
+	c, pool := open(ctx)
+	defer c.Close()
+	defer pool.Close()
+
+	c.Cut()
+	time.AfterFunc(50*time.Millisecond, c.Restore)
+	err := occ.RunTx(ctx, pool, func(pgx.Tx) error { return nil }) // retries the connect
+	fmt.Println(err)
+	// Output: <nil>
+}

@@ -44,8 +44,9 @@ func (c *Cluster) RefuseConnections(code string) { c.proxy.Faults.RefuseConnecti
 // SetWaking refuses new connections with "waking up cluster" for d, as an inactive cluster does.
 func (c *Cluster) SetWaking(d time.Duration) { c.proxy.Faults.SetWaking(d) }
 
-// SetClockOffset moves the clock that tokens are verified against, forward if d is positive.
-func (c *Cluster) SetClockOffset(d time.Duration) { c.proxy.Faults.SetClockOffset(d) }
+// SetClockOffset moves the endpoint's clock, forward if d is positive. Tokens expire by it, open
+// transactions are refused once they are 300 seconds old, and sessions end at 60 minutes.
+func (c *Cluster) SetClockOffset(d time.Duration) { c.proxy.SetClockOffset(d) }
 
 // SetLatency adds d to every round trip, those of connecting included.
 func (c *Cluster) SetLatency(d time.Duration) { c.proxy.Faults.SetLatency(d) }
@@ -65,5 +66,10 @@ func (c *Cluster) Cut() { c.proxy.Cut() }
 // connections stay open and nothing is answered; new ones are accepted and get no answer to TLS.
 func (c *Cluster) BlackHole() { c.proxy.Faults.BlackHole() }
 
-// Restore ends all faults of the endpoint and empties the queue of those at COMMIT.
-func (c *Cluster) Restore() { c.proxy.Faults.Restore() }
+// Restore ends all faults of the endpoint and empties the queue of those at COMMIT. It also ends
+// the faults by target, such as [Cluster.ConflictOn], which belong to the data and so to both
+// endpoints.
+func (c *Cluster) Restore() {
+	c.proxy.Restore()
+	c.endTargetFaults()
+}

@@ -190,3 +190,13 @@ func TestContextEndsBegin(t *testing.T) {
 	ctx.end(context.Canceled)
 	require.ErrorIs(t, <-done, context.Canceled)
 }
+
+// The recipe of docs/concurrency.md for finding code that flattens errors.
+func TestConflictComesOutOfSave(t *testing.T) {
+	t.Parallel()
+	save := func(err error) error { return fmt.Errorf("save: %w", err) }
+	conflict := &pgconn.PgError{Code: "40001", Message: "change conflicts with another transaction (OC000)"}
+	if !occ.IsConflict(save(conflict)) {
+		t.Error("save flattens its error: wrap it with %w")
+	}
+}

@@ -2,12 +2,15 @@ package occ_test
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"log"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/dsqltest"
@@ -148,4 +151,93 @@ func ExampleCommitUnknownError() {
 	err := transfer(ctx, pool, "request-1", 30)
 	fmt.Println(err)
 	// Output: <nil>
+}
+
+// The transaction writes a row with a unique key, and the check looks for it.
+func ExampleWithCommitCheck() {
+	ctx := context.Background()
+	pool, done := openExample(ctx)
+	defer done()
+
+	const request = "request-2"
+	err := occ.RunTx(ctx, pool, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, "INSERT INTO transfer VALUES ($1, 30) ON CONFLICT DO NOTHING", request)
+		if err != nil || tag.RowsAffected() == 0 {
+			return err // nil: an earlier run has done it
+		}
+		_, err = tx.Exec(ctx, "UPDATE account SET balance = balance - 30 WHERE name = 'alice'")
+		return err
+	}, occ.WithCommitCheck(func(ctx context.Context) (applied bool, err error) {
+		err = pool.QueryRow(ctx, "SELECT EXISTS (SELECT FROM transfer WHERE request = $1)", request).Scan(&applied)
+		return applied, err
+	}))
+	fmt.Println(err)
+	// Output: <nil>
+}
+
+func ExampleRunBatch() {
+	ctx := context.Background()
+	pool, done := openExample(ctx)
+	defer done()
+
+	err := occ.RunBatch(ctx, pool, func(b *pgx.Batch) error {
+		b.Queue("UPDATE account SET balance = balance - $1 WHERE name = 'alice'", 30)
+		b.Queue("UPDATE account SET balance = balance + $1 WHERE name = 'bob'", 30)
+		return nil
+	})
+	fmt.Println(err)
+	// Output: <nil>
+}
+
+func ExampleRunSQLTx() {
+	ctx := context.Background()
+	pool, done := openExample(ctx)
+	defer done()
+	db := stdlib.OpenDBFromPool(pool)
+
+	err := occ.RunSQLTx(ctx, db, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "UPDATE account SET balance = balance + 1 WHERE name = 'bob'")
+		return err
+	})
+	fmt.Println(err)
+	// Output: <nil>
+}
+
+func ExampleRunTxOf() {
+	ctx := context.Background()
+	pool, done := openExample(ctx)
+	defer done()
+	db := stdlib.OpenDBFromPool(pool)
+
+	// With sqlx, bun or ent, begin returns their transaction.
+	err := occ.RunTxOf(ctx, func(ctx context.Context) (*sql.Tx, error) {
+		return db.BeginTx(ctx, nil)
+	}, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "UPDATE account SET balance = balance + 1 WHERE name = 'bob'")
+		return err
+	})
+	fmt.Println(err)
+	// Output: <nil>
+}
+
+func ExampleWithIdempotent() {
+	ctx := context.Background()
+	pool, done := openExample(ctx)
+	defer done()
+
+	var balance int64
+	err := occ.Retry(ctx, func(ctx context.Context) error {
+		return pool.QueryRow(ctx, "SELECT balance FROM account WHERE name = 'alice'").Scan(&balance)
+	}, occ.WithIdempotent())
+	fmt.Println(balance, err)
+	// Output: 100 <nil>
+}
+
+func ExampleIsConflict() {
+	conflict := &pgconn.PgError{Code: "40001", Message: "change conflicts with another transaction (OC000)"}
+	fmt.Println(occ.IsConflict(fmt.Errorf("save: %w", conflict)), occ.ConflictKind(conflict))
+	fmt.Println(occ.IsConflict(fmt.Errorf("save: %v", conflict))) // flattened
+	// Output:
+	// true OC000
+	// false
 }

@@ -56,7 +56,7 @@ func startSQLMode(t *testing.T, mode pgx.QueryExecMode, answers ...answer) *scri
 	t.Helper()
 	s := &scripted{SQL: &fakepg.SQL{Answer: func(st fakepg.Statement) fakepg.Reply {
 		for _, a := range answers {
-			if r := a(st); r.Err != nil || r.Cut || r.Rows != nil {
+			if r := a(st); r.Err != nil || r.Cut || r.CutAfter || r.Rows != nil {
 				return r
 			}
 		}
@@ -184,4 +184,11 @@ func dialBreakable(made chan<- *breakable) pgconn.DialFunc {
 		made <- c
 		return c, nil
 	}
+}
+
+func port(t *testing.T, address string) uint16 {
+	t.Helper()
+	addr, err := net.ResolveTCPAddr("tcp", address)
+	require.NoError(t, err)
+	return uint16(addr.Port)
 }

@@ -141,7 +141,7 @@ func startFaulty(t *testing.T, seed uint64) *faulty {
 	}
 	fault := func(reply fakepg.Reply) fakepg.Reply { s.faults.Add(1); return reply }
 	answer := func(st fakepg.Statement) fakepg.Reply {
-		switch chance(60) {
+		switch chance(25) {
 		case 0: // before it is applied
 			return fault(fakepg.Reply{Cut: true})
 		case 1:

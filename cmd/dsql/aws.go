@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sts"
 
 	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/internal/redact"
 )
 
 // identityTimeout bounds the question who the credentials belong to, which nothing depends on.
@@ -29,8 +30,12 @@ func loadAWS(ctx context.Context, cfg *dsql.Config) error {
 		opts = append(opts, config.WithSharedConfigProfile(cfg.Profile))
 	}
 	loaded, err := config.LoadDefaultConfig(ctx, opts...)
-	if err != nil {
-		return fmt.Errorf("dsql: loading the AWS configuration: %w", err)
+	var absent config.SharedConfigProfileNotExistError
+	switch {
+	case errors.As(err, &absent):
+		return redact.Wrap(fmt.Sprintf("dsql: loading the AWS configuration: there is no profile %s", redact.Value(absent.Profile)), err)
+	case err != nil: // its text may quote a file that has keys in it
+		return redact.Wrap("dsql: loading the AWS configuration failed", err)
 	}
 	cfg.AWSConfig, cfg.Profile = &loaded, ""
 	return nil

@@ -146,7 +146,7 @@ func (d *doctor) fill(advice string) string {
 	if d.parsed.ClusterID != "" {
 		pairs = append(pairs, "<cluster ID>", d.parsed.ClusterID)
 	}
-	return strings.NewReplacer(pairs...).Replace(advice)
+	return asFlags(strings.NewReplacer(pairs...).Replace(advice))
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

@@ -141,7 +141,7 @@ func TestDoctorNamesTheStepThatFails(t *testing.T) {
 		{"a role that looks like admin", at(endpoint1, "--user", "Admin"), "settings", ""},
 		{"a file without certificates", at(endpoint1, "--root-cert", "/dev/null"), "settings", ""},
 		{"no credentials", in(nil, endpoint1), "credentials", "aws sts get-caller-identity"},
-		{"a profile that is not there", at(endpoint1, "--profile", "nope"), "credentials", "aws sts get-caller-identity"},
+		{"a profile that is not there", at(endpoint1, "--profile", "nope"), "credentials", "profile"},
 		{"expired credentials", func(t *testing.T) ([]string, []string) {
 			return processCredentials(t, time.Now().Add(-time.Hour)), []string{endpoint1}
 		}, "credentials", ""},
@@ -174,7 +174,7 @@ func TestDoctorNamesTheStepThatFails(t *testing.T) {
 		}), "tls", "clock"},
 		{"a self-signed certificate", with(func(t *testing.T) []string {
 			return tlsServer(t, fakepg.Certificate, endpoint1, "postgresql")[:3]
-		}), "tls", "authority"},
+		}), "tls", "--root-cert sets"},
 		{"no ALPN", with(func(t *testing.T) []string {
 			return tlsServer(t, fakepg.Certificate, endpoint1)
 		}), "tls", "terminates TLS"},
@@ -254,6 +254,7 @@ func TestDoctorNamesTheStepThatFails(t *testing.T) {
 			require.NotEmpty(t, failed.Advice)
 			require.Contains(t, failed.Advice, tt.advice)
 			require.NotContains(t, failed.Advice, "<role>")
+			require.NotRegexp(t, "With(RootCAs|DialAddress|Profile)", failed.Advice, "options of the library mean nothing here")
 			require.NotContains(t, r.out+r.err, "X-Amz", "no token")
 			after := false
 			for _, s := range got.Steps {
@@ -321,5 +322,13 @@ func TestDoctorShowsNoSecret(t *testing.T) {
 		r := runIn(t, static, "doctor", given, "--json")
 		require.Equal(t, 1, r.code)
 		require.NotContains(t, r.out+r.err, "hunter2")
+	}
+	// The SDK's error quotes what a credential_process prints.
+	file := filepath.Join(t.TempDir(), "config")
+	require.NoError(t, os.WriteFile(file, []byte("[default]\ncredential_process = echo warning hunter2\n"), 0o600))
+	for _, command := range []string{"doctor", "token"} {
+		r := runIn(t, []string{"AWS_CONFIG_FILE=" + file}, command, endpoint1, "--json")
+		require.Equal(t, 1, r.code)
+		require.NotContains(t, r.out+r.err, "hunter2", command)
 	}
 }

@@ -122,7 +122,13 @@ func message(err error) string {
 	if advice := dsql.Explain(err); advice != "" && !strings.Contains(text, advice) {
 		text += "\n" + advice
 	}
-	return text
+	return asFlags(text)
+}
+
+// asFlags names the flags of this command where a text names the options of the library.
+func asFlags(text string) string {
+	return strings.NewReplacer("WithRootCAs", "--root-cert", "WithDialAddress", "--dial-address", "WithProfile", "--profile",
+		"WithUser", "--user", "WithTokenLifetime", "--expires").Replace(text)
 }
 
 // version is the module's, as go install records it.

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -184,4 +185,22 @@ func start(t *testing.T, opts ...dsqltest.Option) (*dsqltest.Cluster, []string) 
 	t.Helper()
 	c := dsqltest.Start(t, opts...)
 	return c, clusterEnv(t, c)
+}
+
+// lockedBuffer is a buffer that may be read while a command writes.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }

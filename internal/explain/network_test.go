@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -46,7 +47,7 @@ func TestExplainCertificates(t *testing.T) {
 	})
 }
 
-// resolver asks a DNS server that answers every question with "no such name".
+// resolver returns a resolver whose DNS server answers every question with NXDOMAIN.
 func resolver(t *testing.T) *net.Resolver {
 	t.Helper()
 	server, err := net.ListenPacket("udp", "127.0.0.1:0")
@@ -81,6 +82,37 @@ func TestExplainUnknownName(t *testing.T) {
 	requireExplained(t, err, "DNS has no address for "+host, "<cluster ID>.dsql.<region>.on.aws", "right region")
 }
 
+// Where TCP connections are routed elsewhere, the endpoint is not to blame.
+func TestExplainDialAddress(t *testing.T) {
+	previous := net.DefaultResolver
+	defer func() { net.DefaultResolver = previous }()
+	net.DefaultResolver = resolver(t)
+	text := dsql.Explain(harness.Ping(t, harness.NewPool(t, dsql.WithCredentials(harness.Credentials), dsql.WithDialAddress("bastion.example"))))
+	require.Contains(t, text, "No address was found for bastion.example:5432, where TCP connections are routed")
+	require.NotContains(t, text, host)
+
+	for name, setup := range map[string]func(ctx context.Context) error{
+		"The TCP connection to bastion.example:6432 timed out": func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		},
+		"The lookup of bastion.example:6432 timed out": func(ctx context.Context) error {
+			<-ctx.Done()
+			return &net.DNSError{Name: "bastion.example", IsTimeout: true, UnwrapErr: ctx.Err()}
+		},
+	} {
+		pool := harness.NewPool(t, dsql.WithCredentials(harness.Credentials), dsql.WithDialAddress("bastion.example:6432"),
+			dsql.WithPoolConfig(func(p *pgxpool.Config) error {
+				p.ConnConfig.ConnectTimeout = 20 * time.Millisecond
+				p.ConnConfig.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) { return nil, setup(ctx) }
+				return nil
+			}))
+		text := dsql.Explain(harness.Ping(t, pool))
+		require.Contains(t, text, name)
+		require.NotContains(t, text, host)
+	}
+}
+
 func TestExplainNothingListens(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -89,7 +121,7 @@ func TestExplainNothingListens(t *testing.T) {
 	requireExplained(t, harness.Ping(t, harness.NewPool(t, dsql.WithCredentials(harness.Credentials), dsql.WithDialAddress(address))), "Nothing listens", "tunnel")
 }
 
-// deadline is a context whose deadline comes when expire is called.
+// deadline is a context that expires when expire is called.
 type deadline struct {
 	context.Context
 	done   chan struct{}
@@ -112,7 +144,7 @@ func (d deadline) Err() error {
 	}
 }
 
-// afterFirstByte lets d end when the client has dialled and has sent something.
+// afterFirstByte expires d once the client has dialed and sent a byte.
 func afterFirstByte(d deadline, released <-chan struct{}) func(net.Conn) error {
 	return func(c net.Conn) error {
 		if _, err := c.Read(make([]byte, 1)); err != nil {

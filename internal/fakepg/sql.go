@@ -174,7 +174,7 @@ func (s *sqlSession) handleQuery(text string) error {
 	s.args = nil
 	for part := range strings.SplitSeq(strings.TrimSuffix(strings.TrimSpace(text), ";"), ";") {
 		sql := normalize(part)
-		if sql == "" || strings.HasPrefix(sql, "--") {
+		if sql == "" {
 			s.c.Send(&pgproto3.EmptyQueryResponse{})
 			continue
 		}
@@ -314,8 +314,16 @@ func (s *sqlSession) fail(err *pgconn.PgError) {
 	}
 }
 
+var leadingComments = regexp.MustCompile(`^(\s*(--[^\n]*(\n|$)|/\*.*?\*/))*`)
+
+// normalize returns sql as Answer gets it, without comments before it; END is another word for COMMIT.
 func normalize(sql string) string {
-	return strings.ToLower(strings.Join(strings.Fields(strings.TrimSuffix(strings.TrimSpace(sql), ";")), " "))
+	sql = leadingComments.ReplaceAllString(sql, "")
+	sql = strings.ToLower(strings.Join(strings.Fields(strings.TrimSuffix(strings.TrimSpace(sql), ";")), " "))
+	if sql == "end" {
+		return "commit"
+	}
+	return sql
 }
 
 func tag(word string, rows int) string {

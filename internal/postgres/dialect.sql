@@ -135,12 +135,17 @@ CREATE TABLE sys.job (
 	job_type text NOT NULL,
 	object_id oid,
 	object_name text,
-	start_time timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp()
+	start_time timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	held bigint -- it stays processing until sys.job_epoch is later
 );
+
+CREATE SEQUENCE sys.job_epoch;
+
+SELECT pg_catalog.setval('sys.job_epoch', 1);
 
 CREATE VIEW sys.jobs AS
 SELECT job_id,
-	CASE WHEN NOT done THEN 'submitted' WHEN details IS NULL THEN 'completed' ELSE 'failed' END AS status,
+	CASE WHEN held THEN 'processing' WHEN NOT done THEN 'submitted' WHEN details IS NULL THEN 'completed' ELSE 'failed' END AS status,
 	CASE WHEN done THEN details END AS details,
 	job_type,
 	1259::oid AS class_id,
@@ -148,7 +153,10 @@ SELECT job_id,
 	CASE WHEN NOT done OR EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = object_id) THEN object_name END AS object_name,
 	start_time,
 	CASE WHEN done THEN start_time + interval '100 milliseconds' END AS update_time
-FROM (SELECT *, pg_catalog.clock_timestamp() > start_time + interval '100 milliseconds' AS done FROM sys.job) AS job
+FROM (SELECT job_id, details, job_type, object_id, object_name, start_time, held,
+		NOT held AND pg_catalog.clock_timestamp() > start_time + interval '100 milliseconds' AS done
+	FROM (SELECT job_id, details, job_type, object_id, object_name, start_time,
+		coalesce(job.held >= (SELECT last_value FROM sys.job_epoch), false) AS held FROM sys.job) AS job) AS job
 WHERE start_time > pg_catalog.clock_timestamp() - interval '30 minutes';
 
 GRANT SELECT ON sys.jobs TO PUBLIC;
@@ -205,7 +213,7 @@ BEGIN
 	IF job !~ '^[a-z2-7]{26}$' THEN
 		RAISE 'Unable to convert text to UUID' USING ERRCODE = '22P02';
 	END IF;
-	WHILE EXISTS (SELECT FROM sys.jobs WHERE job_id = job AND status = 'submitted') LOOP
+	WHILE EXISTS (SELECT FROM sys.jobs WHERE job_id = job AND status IN ('submitted', 'processing')) LOOP
 		PERFORM pg_sleep(0.005);
 	END LOOP;
 	succeeded := EXISTS (SELECT FROM sys.jobs WHERE job_id = job AND status = 'completed');
@@ -597,3 +605,86 @@ EXECUTE FUNCTION sys.after_ddl();
 CREATE EVENT TRIGGER dsqltest_drop ON sql_drop WHEN TAG IN ('ALTER TABLE', 'DROP TABLE')
 EXECUTE FUNCTION sys.after_drop();
 
+
+-- Conflicts: see internal/proxy.
+
+-- The tables that statements name, in an order in which those on the search path come first; also
+-- those that functions name, if the statements call any, and those that are bound to them by foreign keys.
+CREATE FUNCTION sys.tables_of(statements text) RETURNS TABLE (id oid, schema name, name name) LANGUAGE sql STABLE AS $$
+	WITH RECURSIVE functions AS (
+		SELECT p.proname, p.prosrc FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+		WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'sys')
+	), words AS (
+		SELECT ' ' || pg_catalog.regexp_replace(pg_catalog.lower(statements || coalesce((SELECT pg_catalog.string_agg(' ' || f.prosrc, '') FROM functions f
+			WHERE EXISTS (SELECT FROM functions g WHERE pg_catalog.strpos(pg_catalog.lower(statements), pg_catalog.lower(g.proname)) > 0)), '')),
+			'[^[:alnum:]]+', ' ', 'g') || ' ' AS text
+	), named AS (
+		SELECT c.oid AS found FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, words
+		WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'sys') AND n.nspname NOT LIKE 'pg\_%'
+			AND pg_catalog.strpos(words.text, ' ' || pg_catalog.regexp_replace(pg_catalog.lower(c.relname), '[^[:alnum:]]+', ' ', 'g') || ' ') > 0
+		UNION
+		SELECT CASE f.conrelid WHEN named.found THEN f.confrelid ELSE f.conrelid END
+		FROM pg_catalog.pg_constraint f JOIN named ON named.found IN (f.conrelid, f.confrelid) WHERE f.contype = 'f'
+	)
+	SELECT c.oid, n.nspname, c.relname FROM named JOIN pg_catalog.pg_class c ON c.oid = named.found JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+	ORDER BY pg_catalog.array_position(pg_catalog.current_schemas(false), n.nspname), c.oid
+$$;
+
+-- The columns of a table that INSERT can give values.
+CREATE FUNCTION sys.columns_of(t oid) RETURNS text LANGUAGE sql STABLE AS $$
+	SELECT pg_catalog.string_agg(pg_catalog.quote_ident(attname), ', ' ORDER BY attnum) FROM pg_catalog.pg_attribute
+	WHERE attrelid = t AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+$$;
+
+-- Copies of the tables that statements name, for a transaction that has lost a conflict: they hide
+-- the tables, and others do not see them. Returns what has been copied.
+CREATE FUNCTION sys.copy_tables(statements text) RETURNS TABLE (copied_schema name, copied_name name)
+LANGUAGE plpgsql SECURITY DEFINER SET session_replication_role = replica AS $$
+DECLARE
+	t record;
+	c record;
+	made oid[] := '{}';
+BEGIN
+	FOR t IN SELECT * FROM sys.tables_of(statements) LOOP
+		CONTINUE WHEN pg_catalog.to_regclass('pg_temp.' || pg_catalog.quote_ident(t.name)) IS NOT NULL;
+		EXECUTE pg_catalog.format('CREATE TEMP TABLE %I (LIKE %I.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED INCLUDING INDEXES)', t.name, t.schema, t.name);
+		FOR c IN SELECT attname, attidentity FROM pg_catalog.pg_attribute WHERE attrelid = t.id AND attidentity <> '' LOOP
+			EXECUTE pg_catalog.format('ALTER TABLE pg_temp.%I ALTER COLUMN %I SET DEFAULT pg_catalog.nextval(%L)', t.name, c.attname,
+				pg_catalog.pg_get_serial_sequence(pg_catalog.format('%I.%I', t.schema, t.name), c.attname));
+		END LOOP;
+		IF sys.columns_of(t.id) IS NOT NULL THEN
+			EXECUTE pg_catalog.format('INSERT INTO pg_temp.%1$I (%2$s) SELECT %2$s FROM %3$I.%1$I', t.name, sys.columns_of(t.id), t.schema);
+		END IF;
+		UPDATE pg_catalog.pg_class SET relowner = o.relowner, relacl = o.relacl FROM pg_catalog.pg_class o
+			WHERE o.oid = t.id AND pg_class.oid = pg_catalog.to_regclass('pg_temp.' || pg_catalog.quote_ident(t.name));
+		made := made || t.id;
+		copied_schema := t.schema;
+		copied_name := t.name;
+		RETURN NEXT;
+	END LOOP;
+	FOR c IN SELECT f.oid AS key, r.relname AS name, p.relname AS parent FROM pg_catalog.pg_constraint f
+		JOIN pg_catalog.pg_class r ON r.oid = f.conrelid JOIN pg_catalog.pg_class p ON p.oid = f.confrelid
+		WHERE f.contype = 'f' AND f.conrelid = ANY (made) AND f.confrelid = ANY (made) LOOP
+		EXECUTE pg_catalog.format('ALTER TABLE pg_temp.%I ADD %s', c.name,
+			pg_catalog.regexp_replace(sys.engine_constraint(c.key), 'REFERENCES .*?\(', pg_catalog.format('REFERENCES pg_temp.%I(', c.parent)));
+	END LOOP;
+	EXECUTE 'DISCARD PLANS';
+END
+$$;
+
+-- Writes the rows anew that this transaction has locked and not changed, so that they conflict with
+-- the writes of transactions that began before its end.
+CREATE FUNCTION sys.mark_locked(statements text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET session_replication_role = replica AS $$
+DECLARE
+	t record;
+	own text[] := (SELECT pg_catalog.array_agg(transactionid::text) FROM pg_catalog.pg_locks
+		WHERE locktype = 'transactionid' AND granted AND pid = pg_catalog.pg_backend_pid());
+BEGIN
+	FOR t IN SELECT * FROM sys.tables_of(statements) LOOP
+		CONTINUE WHEN sys.columns_of(t.id) IS NULL;
+		EXECUTE pg_catalog.format('WITH locked AS (DELETE FROM %1$I.%2$I WHERE xmax::text = ANY ($1) RETURNING %3$s)
+			INSERT INTO %1$I.%2$I (%3$s) OVERRIDING SYSTEM VALUE SELECT * FROM locked', t.schema, t.name, sys.columns_of(t.id)) USING own;
+	END LOOP;
+END
+$$;

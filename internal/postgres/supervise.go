@@ -18,7 +18,10 @@ import (
 //go:embed supervise.sh
 var superviseScript string
 
-const startTimeout = time.Minute
+const (
+	startTimeout = time.Minute
+	minFree      = 64 << 20 // bytes that a template or a data directory needs, and some
+)
 
 // start starts a new server.
 func start(ctx context.Context) (*Server, error) {
@@ -60,7 +63,11 @@ func supervise(ctx context.Context, acc account, in installation, template strin
 	defer report.Close()
 	s.lifeline = lifeline
 
-	args := append([]string{template, in.postgres}, dataParents()...)
+	parents, err := dataParents()
+	if err != nil {
+		return nil, err
+	}
+	args := append([]string{template, in.postgres}, parents...)
 	script := acc.shell(context.WithoutCancel(ctx), superviseScript, args...)
 	script.Stdin, script.Stdout, script.Stderr = stdin, stdout, stdout
 	err = script.Start()
@@ -116,19 +123,40 @@ func (s *Server) ready() bool {
 
 // dataParents lists the possible parents of the data directory, best first. The script uses the
 // first that the account can write to. On macOS the path of a socket may have 103 bytes.
-func dataParents() []string {
+func dataParents() ([]string, error) {
 	candidates := []string{os.TempDir(), "/tmp", "/var/tmp"}
 	if os.Getenv("TMPDIR") == "" && freeBytes("/dev/shm") >= 1<<30 {
 		candidates = append([]string{"/dev/shm"}, candidates...)
 	}
 	var parents []string
+	var unusable []error
 	for _, dir := range candidates {
 		dir, err := filepath.Abs(dir)
-		if err == nil && len(dir)+len("/dsqltest-XXXXXX/.s.PGSQL.5432") <= 103 {
-			parents = append(parents, dir)
+		switch {
+		case err != nil:
+		case len(dir)+len("/dsqltest-XXXXXX/.s.PGSQL.5432") > 103:
+			err = fmt.Errorf("the path %s is too long for a socket", dir)
+		default:
+			err = checkSpace(dir)
 		}
+		if err != nil {
+			unusable = append(unusable, err)
+			continue
+		}
+		parents = append(parents, dir)
 	}
-	return parents
+	if len(parents) == 0 {
+		return nil, fmt.Errorf("dsqltest: no directory for PostgreSQL's files: set TMPDIR to one with %d MB of free space: %w", minFree>>20, errors.Join(unusable...))
+	}
+	return parents, nil
+}
+
+// checkSpace returns an error if a directory's file system is full.
+func checkSpace(dir string) error {
+	if free := freeBytes(dir); free < minFree {
+		return fmt.Errorf("%s has %d MB of free space, not %d", dir, free>>20, minFree>>20)
+	}
+	return nil
 }
 
 func freeBytes(dir string) uint64 {

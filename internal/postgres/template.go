@@ -23,9 +23,14 @@ var (
 	setupSQL string
 	//go:embed dialect.sql
 	dialectSQL string
+	//go:embed faults.sql
+	faultsSQL string
 	//go:embed postgresql.conf
 	serverConf string
 )
+
+// unusedLife is how long an unused template is kept. It is made in a second or two.
+const unusedLife = 14 * 24 * time.Hour
 
 // recipe is everything that determines a template.
 type recipe struct {
@@ -51,7 +56,7 @@ func newRecipe(in installation) recipe {
 // name changes with everything that changes the template, so that an outdated one is never used.
 func (r recipe) name() string {
 	h := sha256.New()
-	fmt.Fprintf(h, "%q", []any{r.postgres, r.build, r.initdbArgs, r.conf, setupSQL, dialectSQL, templateScript})
+	fmt.Fprintf(h, "%q", []any{r.postgres, r.build, r.initdbArgs, r.conf, setupSQL, dialectSQL, faultsSQL, templateScript})
 	return fmt.Sprintf("%s-%.6x", r.version, h.Sum(nil))
 }
 
@@ -65,6 +70,10 @@ func (r recipe) template(ctx context.Context, acc account, places []string) (str
 			continue
 		}
 		defer cache.Close() // unlocks
+		if err := checkSpace(place); err != nil && !complete(filepath.Join(place, r.name())) {
+			unusable = append(unusable, err)
+			continue
+		}
 		return r.templateIn(ctx, acc, cache)
 	}
 	return "", fmt.Errorf("dsqltest: no directory for PostgreSQL's template: %w", errors.Join(unusable...))
@@ -73,6 +82,8 @@ func (r recipe) template(ctx context.Context, acc account, places []string) (str
 func (r recipe) templateIn(ctx context.Context, acc account, cache *os.File) (string, error) {
 	final := filepath.Join(cache.Name(), r.name())
 	if complete(final) {
+		now := time.Now()
+		_ = os.Chtimes(final, now, now) // see removeUnused
 		return final, nil
 	}
 	if err := lockFile(ctx, cache); err != nil {
@@ -84,10 +95,17 @@ func (r recipe) templateIn(ctx context.Context, acc account, cache *os.File) (st
 
 	args := append([]string{cache.Name(), final, r.postgres, r.initdb, r.conf}, r.initdbArgs...)
 	script := acc.shell(ctx, templateScript, args...)
-	script.Stdin = strings.NewReader(setupSQL + dialectSQL)
+	script.Stdin = strings.NewReader(setupSQL + dialectSQL + faultsSQL)
 	var log strings.Builder
 	script.Stderr = &log
+	advice, err := nameUser(script, acc, cache.Name())
+	if err != nil {
+		return "", fmt.Errorf("dsqltest: %w", err)
+	}
 	made, err := script.Output()
+	if err != nil && advice != nil {
+		return "", fmt.Errorf("dsqltest: creating a template with %s: %w (%w)", r.initdb, advice, err)
+	}
 	if err != nil {
 		return "", fmt.Errorf("dsqltest: creating a template with %s: %w", r.initdb, withLog(ctx, err, log.String()))
 	}
@@ -95,7 +113,20 @@ func (r recipe) templateIn(ctx context.Context, acc account, cache *os.File) (st
 	if err := os.Rename(strings.TrimSpace(string(made)), final); err != nil {
 		return "", fmt.Errorf("dsqltest: renaming the template: %w", err)
 	}
+	removeUnused(cache.Name(), final)
 	return final, nil
+}
+
+// removeUnused removes other templates that no process has started from for a while. An error is
+// left to the next time.
+func removeUnused(cache, final string) {
+	others, _ := filepath.Glob(filepath.Join(cache, "*-*"))
+	for _, dir := range others {
+		info, err := os.Stat(dir)
+		if err == nil && dir != final && time.Since(info.ModTime()) > unusedLife {
+			_ = os.RemoveAll(dir)
+		}
+	}
 }
 
 // complete reports whether dir is a template. Its existence does not suffice: cleaners of temporary

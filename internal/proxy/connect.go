@@ -47,7 +47,7 @@ func (p *Proxy) serve(client *tls.Conn, s startup, host string) {
 	defer context.AfterFunc(p.ctx, func() { server.Close() })()
 	_ = client.SetDeadline(time.Time{})
 	p.updateStats(func(s *Stats) { s.Connects++ })
-	p.runSession(client, server)
+	p.runSession(client, server, s.parameters["user"])
 }
 
 // connectServer opens the cluster's database for an accepted client. PostgreSQL's reply to the

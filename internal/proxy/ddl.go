@@ -2,12 +2,16 @@ package proxy
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/go-dsql/dsql/internal/dialect"
 )
 
 // ddlAttempts bounds how often DDL that others block is tried.
 const ddlAttempts = 10
+
+// ddlSavepoint is the savepoint before DDL in a transaction block.
+const ddlSavepoint = "dsqltest_ddl"
 
 // execDDL executes DDL. On DSQL it never waits, and open transactions fail with a schema
 // conflict when they go on: so where PostgreSQL would wait, the idle transactions of other sessions
@@ -17,7 +21,7 @@ func (s *session) execDDL(st *dialect.Statement, send func()) bool {
 	var replies []message
 	for range ddlAttempts {
 		if inBlock {
-			s.savepoint()
+			s.sendInternal("SAVEPOINT " + ddlSavepoint)
 		}
 		replies = nil
 		x := s.expectCollect(st, &replies)
@@ -27,7 +31,7 @@ func (s *session) execDDL(st *dialect.Statement, send func()) bool {
 			break
 		}
 		if inBlock {
-			s.execInternal("ROLLBACK TO " + internalName)
+			s.execInternal("ROLLBACK TO " + ddlSavepoint)
 		}
 		s.proxy.abortOthers(s)
 	}
@@ -37,9 +41,11 @@ func (s *session) execDDL(st *dialect.Statement, send func()) bool {
 	return s.writeReplies(slices.DeleteFunc(replies, isProtocolOnly))
 }
 
-// isProtocolOnly reports whether a reply only acknowledges a message: ParseComplete, BindComplete
-// or CloseComplete.
-func isProtocolOnly(m message) bool { return m.kind() == '1' || m.kind() == '2' || m.kind() == '3' }
+// protocolOnly are the replies that only acknowledge a message: ParseComplete, BindComplete,
+// CloseComplete and NoData.
+const protocolOnly = "123n"
+
+func isProtocolOnly(m message) bool { return strings.IndexByte(protocolOnly, m.kind()) >= 0 }
 
 // abortOthers aborts the idle transactions of all other sessions of the cluster.
 func (p *Proxy) abortOthers(s *session) {

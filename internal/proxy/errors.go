@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"bytes"
 	"slices"
 	"strings"
 
@@ -15,14 +14,17 @@ const (
 	connectionFailure    = "08006"
 	protocolViolation    = "08P01"
 	featureNotSupported  = "0A000"
+	foreignKeyViolation  = "23503"
 	uniqueViolation      = "23505"
 	activeTransaction    = "25001"
+	readOnlyTransaction  = "25006"
 	invalidAuthorization = "28000"
 	invalidCatalogName   = "3D000"
 	serializationFailure = "40001"
 	deadlockDetected     = "40P01"
 	syntaxError          = "42601"
 	undefinedColumn      = "42703"
+	outOfResources       = "53000"
 	tooManyConnections   = "53300"
 	tooManyConfigured    = "53400"
 	programLimitExceeded = "54000"
@@ -56,15 +58,17 @@ func isConflict(m message) bool {
 	return e.Decode(m.body()) == nil && e.Code == serializationFailure
 }
 
-// hasDataConflict reports whether a statement hit another transaction's change.
-func hasDataConflict(replies []message) bool {
-	return slices.ContainsFunc(replies, func(m message) bool {
-		return m.kind() == 'E' && isConflict(m) && bytes.Contains(m, []byte("(OC000)"))
-	})
-}
-
 func hasError(replies []message) bool {
 	return slices.ContainsFunc(replies, func(m message) bool { return m.kind() == 'E' })
+}
+
+// conflictOf is conflictMessage for an ErrorResponse.
+func conflictOf(m message) string {
+	var e pgproto3.ErrorResponse
+	if e.Decode(m.body()) != nil {
+		return ""
+	}
+	return conflictMessage(&e)
 }
 
 // conflictMessage returns DSQL's message for an error that PostgreSQL reports because of another

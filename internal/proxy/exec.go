@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"slices"
+
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/go-dsql/dsql/internal/dialect"
@@ -11,10 +13,20 @@ func (s *session) intercepts(st *dialect.Statement) bool {
 	switch st.Kind {
 	case dialect.Commit:
 		return s.inTransaction()
-	case dialect.Write, dialect.Lock:
-		return s.txStatus() == 'T'
 	case dialect.DDL:
 		return s.txStatus() != 'E'
+	}
+	return s.writes(st)
+}
+
+// writes reports whether a statement takes part in conflicts. One that changes a setting counts
+// too, for it is rolled back with the transaction's writes.
+func (s *session) writes(st *dialect.Statement) bool {
+	switch st.Kind {
+	case dialect.Write, dialect.Lock, dialect.Copy:
+		return s.txStatus() != 'E'
+	case dialect.Setting:
+		return s.txStatus() == 'T' && s.tx.savepoint
 	}
 	return false
 }
@@ -29,6 +41,7 @@ func (s *session) checkAndExec(st *dialect.Statement) bool {
 		s.settle()
 		return false
 	}
+	s.restoreFor(st)
 	return s.exec(st)
 }
 
@@ -49,25 +62,7 @@ func (s *session) exec(st *dialect.Statement) bool {
 	case st.Kind == dialect.DDL:
 		return s.execDDL(st, send)
 	}
-	return s.execWrite(st, send, func() []message { return s.query(st.Instead) })
-}
-
-// execPortal is exec for an Execute message of the extended query protocol.
-func (s *session) execPortal(execute message, p portal) bool {
-	switch p.statement.Kind {
-	case dialect.Commit:
-		return s.execCommit(p.statement, true)
-	case dialect.DDL: // has no parameters, and its portal has ended with the batch
-		return s.execDDL(p.statement, func() {
-			s.sendPrepared(&pgproto3.Parse{Query: p.statement.SQL}, &pgproto3.Bind{})
-		})
-	}
-	return s.execWrite(p.statement,
-		func() {
-			_, _ = s.server.w.Write(execute)
-			s.server.send(&pgproto3.Sync{})
-		},
-		func() []message { return s.execSubstitute(p) })
+	return s.execWrite(&write{statement: st, describe: true}, false)
 }
 
 // execCommit commits the session's transaction. It returns false if the client was sent an error
@@ -84,7 +79,7 @@ func (s *session) execCommit(st *dialect.Statement, explicit bool) bool {
 		s.cut()
 		return false
 	}
-	replies := s.query(st.SQL)
+	replies := s.commit(st)
 	s.trackCommit(replies, explicit)
 	if cut == AfterApplied {
 		s.cut()
@@ -93,19 +88,33 @@ func (s *session) execCommit(st *dialect.Statement, explicit bool) bool {
 	return !explicit || s.writeReplies(replies)
 }
 
+// commit has PostgreSQL commit. Rivals do not look meanwhile whether they have lost.
+func (s *session) commit(st *dialect.Statement) []message {
+	if s.tx.committed == nil {
+		return s.query(st.SQL)
+	}
+	s.proxy.redoing.Lock()
+	defer s.proxy.redoing.Unlock()
+	replies := s.query(st.SQL)
+	if slices.ContainsFunc(replies, func(m message) bool { return m.kind() == 'C' && m.text() == "COMMIT" }) {
+		s.tx.setCommitted()
+	}
+	return replies
+}
+
 // commitFault returns the error or the cut that a COMMIT is to end in. The COMMIT of a failed
 // transaction is left to PostgreSQL.
 func (s *session) commitFault() (CommitCut, *pgproto3.ErrorResponse) {
 	if s.txStatus() != 'T' {
 		return 0, nil
 	}
-	if e := s.tx.checkAge(s.proxy.transactionAge); e != nil {
+	if e := s.tx.checkAge(s.proxy.Faults.now(), s.proxy.transactionAge); e != nil {
 		return 0, e
 	}
 	if s.tx.used && s.catalogChanged() || s.tx.aborted {
 		return 0, conflictResponse(schemaConflict)
 	}
-	if s.tx.doomed {
+	if !s.takeBack() || !s.markLocked() {
 		return 0, conflictResponse(dataConflict)
 	}
 	return s.proxy.Faults.nextCommit()

@@ -1,15 +1,32 @@
 package proxy
 
 import (
+	"bytes"
+
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/go-dsql/dsql/internal/dialect"
 )
 
+// prepared is a prepared statement.
+type prepared struct {
+	statement *dialect.Statement
+	paramOIDs []uint32 // as in the client's Parse
+}
+
 // portal is a prepared statement with its parameters.
 type portal struct {
-	statement *dialect.Statement
-	bind      message // kept for a Write or a Lock, whose substitute query may need the parameters
+	prepared
+	bind      message
+	described bool // the client has asked for its columns
+	rollbacks int  // session.rollbacks at Bind
+}
+
+// write returns what it takes to execute the portal again.
+func (p portal) write() *write {
+	w := &write{statement: p.statement, paramOIDs: p.paramOIDs}
+	_ = w.bind.Decode(p.bind.body())
+	return w
 }
 
 // handleExtended handles one message of the extended query protocol.
@@ -38,7 +55,15 @@ func (f *frontend) handleExtended(m message) {
 	case 'E':
 		name, _ := cutText(m.body())
 		f.handleExecute(m, f.portals[name])
-	default: // Describe, Close, Flush
+	case 'D':
+		if portal, ok := bytes.CutPrefix(m.body(), []byte("P")); ok {
+			name, _ := cutText(portal)
+			p := f.portals[name]
+			p.described = true
+			f.portals[name] = p
+		}
+		f.forward(m)
+	default: // Close, Flush
 		f.forward(m)
 	}
 }
@@ -66,7 +91,8 @@ func (f *frontend) handleParse(m message) {
 	}
 	statements := dialect.Parse(parse.Query)
 	st := &statements[0]
-	f.statements[parse.Name] = st
+	f.statements[parse.Name] = prepared{st, parse.ParameterOIDs}
+	f.prepareWrite(st)
 	switch {
 	case len(statements) > 1: // PostgreSQL refuses it
 		f.forward(m)
@@ -95,12 +121,25 @@ func (f *frontend) refuseInBatch(refusal *pgproto3.ErrorResponse) {
 func (f *frontend) handleBind(m message) {
 	name, rest := cutText(m.body())
 	statement, _ := cutText(rest)
-	p := portal{statement: f.statements[statement]}
-	if st := p.statement; st != nil && (st.Kind == dialect.Write || st.Kind == dialect.Lock) {
+	p := portal{prepared: f.statements[statement]}
+	if p.statement != nil {
+		if f.tx.yielded && f.drain() {
+			f.restoreFor(p.statement)
+		}
+		f.prepareWrite(p.statement)
 		p.bind = append(message(nil), m...)
+		p.rollbacks = f.rollbacks
 	}
 	f.portals[name] = p
 	f.forward(m)
+}
+
+// prepareWrite sets the savepoint before the first message of a batch that writes, where that needs
+// no waiting.
+func (f *frontend) prepareWrite(st *dialect.Statement) {
+	if f.batch == nil && !f.tx.savepoint && f.txStatus() == 'T' && f.writes(st) {
+		f.setSavepoint()
+	}
 }
 
 // handleExecute executes a portal.
@@ -121,12 +160,20 @@ func (f *frontend) handleExecute(m message, p portal) {
 		f.refuseInBatch(refusal)
 		return
 	}
-	if st.Kind == dialect.DDL && !f.inTransaction() {
-		f.held = &p
+	switch {
+	case st.Kind == dialect.Copy && f.writes(st):
+		if f.skipping = !f.drain(); !f.skipping {
+			f.startCopy(p.write(), false)
+		}
 		return
-	}
-	if f.intercepts(st) {
-		f.skipping = !f.drain() || !f.execPortal(m, p)
+	case f.writes(st), st.Kind == dialect.DDL && !f.inTransaction():
+		f.held = &held{p, append(message(nil), m...)}
+		return
+	case f.intercepts(st):
+		f.skipping = !f.drain() || !f.execPortal(p)
+		return
+	case p.rollbacks != f.rollbacks && f.inTransaction(): // the portal has gone
+		f.skipping = !f.drain() || !f.execStale(p)
 		return
 	}
 	f.trackTransaction(st.Kind)
@@ -140,8 +187,9 @@ func (f *frontend) handleExecute(m message, p portal) {
 // handleSync ends a batch.
 func (f *frontend) handleSync(m message) {
 	f.proxy.Faults.waitLatency(f.proxy.ctx)
-	if f.held != nil {
-		f.executeHeld(true)
+	if f.held != nil && f.executeHeld(true) {
+		f.skipping = false
+		return
 	}
 	f.skipping = false
 	if f.inPipeline {

@@ -12,18 +12,19 @@ import (
 type frontend struct {
 	*session
 
-	statements map[string]*dialect.Statement // prepared, by name
-	portals    map[string]portal             // by name
-	batch      *exchange                     // of extended-query messages, up to their Sync
-	skipping   bool                          // discard messages up to the next Sync, after an error
-	held       *portal                       // DDL that waits for the next message: see executeHeld
-	inPipeline bool                          // in the transaction block of a pipeline with DDL
+	statements map[string]prepared // by name
+	portals    map[string]portal   // by name
+	copying    *copying            // the COPY FROM that the client sends rows for
+	batch      *exchange           // of extended-query messages, up to their Sync
+	skipping   bool                // discard messages up to the next Sync, after an error
+	held       *held               // waits for the next message
+	inPipeline bool                // in the transaction block of a pipeline with DDL
 }
 
 func newFrontend(s *session) *frontend {
 	return &frontend{
 		session:    s,
-		statements: make(map[string]*dialect.Statement),
+		statements: make(map[string]prepared),
 		portals:    make(map[string]portal),
 	}
 }
@@ -55,12 +56,15 @@ func (f *frontend) readLoop() {
 func (f *frontend) handle(m message) error {
 	f.busy.Lock()
 	defer f.busy.Unlock()
+	f.log.received(m)
 	switch m.kind() {
 	case 'Q':
 		f.handleQuery(m)
 	case 'P', 'B', 'D', 'E', 'C', 'H', 'S':
 		f.handleExtended(m)
-	default: // COPY data, Terminate, function calls
+	case 'd', 'c', 'f':
+		f.handleCopy(m)
+	default: // Terminate, function calls
 		_, _ = f.server.w.Write(m)
 	}
 	if f.client.r.Buffered() > 0 {
@@ -85,7 +89,16 @@ func (f *frontend) handleQuery(m message) {
 		f.server.send(&pgproto3.Query{String: refusedColumn})
 		return
 	}
-	if f.intercepts(st) {
+	f.restoreFor(st)
+	switch {
+	case !f.intercepts(st):
+	case st.Kind == dialect.Copy:
+		f.startCopy(&write{statement: st, describe: true}, true)
+		return
+	case f.writes(st):
+		f.execWrite(&write{statement: st, describe: true}, true)
+		return
+	default:
 		f.exec(st)
 		f.writeReady()
 		return

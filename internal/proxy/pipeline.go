@@ -1,28 +1,86 @@
 package proxy
 
 import (
+	"slices"
+
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/go-dsql/dsql/internal/dialect"
 )
 
-// A pipeline up to its Sync is one transaction, also with DDL in it. But DDL in autocommit mode is
-// executed on its own, for it may have to be tried again. So it is held back until the next
-// message: a Sync ends the transaction with it, and anything else puts it in a transaction block
-// that the Sync ends.
+// A pipeline up to its Sync is one transaction, also with writes and DDL in it. But in autocommit
+// mode these are executed on their own, for they may have to be tried again. So they are held until
+// the next message: a Sync ends the transaction with them, and anything else puts them in a
+// transaction block that the Sync ends.
 
-// executeHeld executes the DDL that is held back. last is true when a Sync follows.
-func (f *frontend) executeHeld(last bool) {
-	p := *f.held
+// held is a portal whose execution waits for the next message.
+type held struct {
+	portal
+	execute message
+}
+
+// executeHeld executes what is held. sync is true when a Sync follows; executeHeld reports whether
+// it has answered that too.
+func (f *frontend) executeHeld(sync bool) (answered bool) {
+	h := f.held
 	f.held = nil
-	if f.skipping = !f.drain(); f.skipping {
-		return
+	ddl := h.statement.Kind == dialect.DDL
+	inBlock := f.inTransaction()
+	asSent := !ddl && (sync || inBlock) && inBlock == f.tx.savepoint && !f.tx.isolated && !f.tx.yielded && h.rollbacks == f.rollbacks
+	if asSent {
+		f.skipping = !f.executeAsSent(h, sync)
+		return sync
 	}
-	if !last {
+	if f.skipping = !f.drain(); f.skipping {
+		return false
+	}
+	if !sync && !inBlock {
 		f.execInternal("BEGIN")
 		f.inPipeline = true
 	}
-	f.skipping = !f.execPortal(nil, p)
+	f.skipping = !f.execPortal(h.portal)
+	return false
+}
+
+// executeAsSent executes a write as part of the client's batch and ends the batch.
+func (f *frontend) executeAsSent(h *held, sync bool) bool {
+	w, x := h.write(), f.openBatch()
+	a := f.attempt(w)
+	f.batch = nil
+	f.mu.Lock()
+	x.running = append(x.running, w.statement)
+	x.write = a
+	if !sync {
+		x.capture = func(m message) bool { return m.kind() == 'Z' }
+	}
+	f.mu.Unlock()
+	_, _ = f.server.w.Write(h.execute)
+	f.server.send(&pgproto3.Sync{})
+	f.await(x)
+	w.describe = h.described && a.trouble == readOnly // which PostgreSQL reports at Bind
+	return f.endWrite(w, x, sync)
+}
+
+// execPortal executes a portal anew, after the batch that it was bound in.
+func (f *frontend) execPortal(p portal) bool {
+	switch p.statement.Kind {
+	case dialect.Commit:
+		return f.execCommit(p.statement, true)
+	case dialect.DDL: // has no parameters
+		return f.execDDL(p.statement, func() {
+			f.sendPrepared(&pgproto3.Parse{Query: p.statement.SQL}, &pgproto3.Bind{}, false)
+		})
+	}
+	f.restore()
+	return f.execWrite(p.write(), false)
+}
+
+// execStale executes a portal that PostgreSQL has closed when the transaction yielded.
+func (f *frontend) execStale(p portal) bool {
+	w := p.write()
+	f.restoreFor(w.statement)
+	replies := f.collect(w.statement, func() { w.send(f.session, w.statement.SQL) })
+	return f.writeReplies(slices.DeleteFunc(replies, isProtocolOnly))
 }
 
 // endPipeline ends the transaction block of a pipeline and tells the client.

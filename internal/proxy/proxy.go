@@ -60,6 +60,7 @@ type Proxy struct {
 	cfg      Config
 	listener *listener
 	quota    quota
+	monitor  monitor
 
 	ctx    context.Context // done when the proxy closes; cuts its connections
 	cancel context.CancelFunc
@@ -72,6 +73,7 @@ type Proxy struct {
 	closed   bool // no connection is accepted any more
 	refusal  *Refusal
 	stats    Stats
+	log      eventLog
 	sessions map[*session]struct{}
 	open     map[*tls.Conn]struct{} // connections after TLS, sessions or not
 }
@@ -79,6 +81,7 @@ type Proxy struct {
 // group is what the endpoints of one cluster share.
 type group struct {
 	catalog atomic.Int64 // version of the schema
+	redoing sync.Mutex   // held while a transaction executes its writes again
 
 	linked sync.Mutex
 	all    []*Proxy
@@ -134,6 +137,7 @@ func (p *Proxy) Close() {
 	}
 	p.cancel()
 	p.conns.Wait()
+	p.monitor.close()
 	detach(p)
 }
 
@@ -167,6 +171,35 @@ func (p *Proxy) recordRefusal(refusal *Refusal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.refusal = refusal
+	p.log.add(Event{User: refusal.User, Code: refusal.Code, Message: refusal.Message})
+}
+
+// Log returns what the endpoint has received and refused, oldest first.
+func (p *Proxy) Log() []Event { return p.log.all() }
+
+// SetClockOffset moves the endpoint's clock, forward if d is positive: tokens, transactions and
+// sessions expire by it.
+func (p *Proxy) SetClockOffset(d time.Duration) {
+	p.Faults.SetClockOffset(d)
+	p.checkSessionAges()
+}
+
+// Restore ends all faults and forgets those queued for COMMITs.
+func (p *Proxy) Restore() {
+	p.Faults.Restore()
+	p.checkSessionAges()
+}
+
+// checkSessionAges expires sessions by a clock that has been moved.
+func (p *Proxy) checkSessionAges() {
+	now := p.Faults.now()
+	for _, s := range p.openSessions() {
+		if left := s.opened.Add(p.sessionAge).Sub(now); left > 0 {
+			s.age.Reset(left)
+		} else {
+			s.expire()
+		}
+	}
 }
 
 // CutSessions closes all sessions at once and sends nothing.

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
@@ -16,8 +17,11 @@ import (
 // belongs to.
 type relay struct {
 	proxy  *Proxy
+	log    *sessionLog
 	client *stream // read by frontend.readLoop; written under mu
 	server *stream // read by replyLoop; written while session.busy is held
+
+	processID atomic.Uint32 // PostgreSQL's
 
 	mu       sync.Mutex
 	idle     sync.Cond   // pending is empty, or closed
@@ -37,11 +41,14 @@ type exchange struct {
 	failed  bool                    // an error has been received
 	blocked bool                    // by a lock
 	done    chan struct{}           // closed at ReadyForQuery, or when PostgreSQL's side has ended
+
+	write *attempt // of the last statement, if it takes part in conflicts
 }
 
-func newRelay(p *Proxy, client, server net.Conn) *relay {
+func newRelay(p *Proxy, client, server net.Conn, log *sessionLog) *relay {
 	r := &relay{
 		proxy:   p,
+		log:     log,
 		client:  newStream(client),
 		server:  newStream(server),
 		status:  'I',
@@ -88,8 +95,8 @@ func (r *relay) deliver(m message) error {
 		defer close(x.done)
 		defer r.idle.Broadcast()
 	}
-	captured := false
-	if x != nil {
+	captured := x != nil && x.write != nil && len(x.running) <= 1 && x.write.holdBack(m)
+	if x != nil && !captured {
 		m = r.rewrite(x, m)
 		captured = x.capture != nil && x.capture(m)
 	}
@@ -109,6 +116,9 @@ func (r *relay) deliver(m message) error {
 
 // writeClient buffers a message for the client and counts conflicts. r.mu must be held.
 func (r *relay) writeClient(m message) error {
+	if m.kind() == 'E' {
+		r.log.sent(m)
+	}
 	if m.kind() == 'E' && isConflict(m) {
 		r.conflict = true
 		r.proxy.updateStats(func(s *Stats) { s.Conflicts++ })
@@ -167,6 +177,19 @@ func (r *relay) collect(st *dialect.Statement, send func()) (replies []message) 
 	send()
 	r.waitFor(x)
 	return replies
+}
+
+// setAttempt has an exchange hold back the trouble of its last statement.
+func (r *relay) setAttempt(x *exchange, a *attempt) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	x.write = a
+}
+
+func (r *relay) isClosed() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.closed
 }
 
 // expectCollect adds an exchange that appends its replies to replies. Parameter changes and

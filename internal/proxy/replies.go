@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"encoding/binary"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -21,6 +22,8 @@ func (r *relay) rewrite(x *exchange, m message) message {
 	switch m.kind() {
 	case 'S':
 		return rewriteParameterStatus(m)
+	case 'K': // BackendKeyData
+		r.processID.Store(binary.BigEndian.Uint32(m.body()))
 	case 'C', 'I', 's': // CommandComplete, EmptyQueryResponse, PortalSuspended
 		return r.rewriteComplete(x, m)
 	case 'E':
@@ -70,6 +73,11 @@ func rewriteError(x *exchange, m message, database string) message {
 	if message := conflictMessage(&e); message != "" {
 		x.blocked = e.Code == lockNotAvailable
 		return encode(conflictResponse(message))
+	}
+	if e.Code == tooManyConnections { // PostgreSQL's limit, not the quota of a cluster
+		e.Code = outOfResources
+		e.Message = "dsqltest: the PostgreSQL server behind the clusters of this process has no connection left: " + e.Message
+		return encode(&e)
 	}
 	if strings.Contains(e.Message, database) {
 		e.Message = strings.ReplaceAll(e.Message, database, databaseName)

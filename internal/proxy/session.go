@@ -16,9 +16,12 @@ const internalName = "dsqltest"
 // session is an accepted client's session: its transaction and the execution of its statements.
 type session struct {
 	*relay
+	opened time.Time   // by the cluster's clock
+	age    *time.Timer // expires the session
 
 	busy          sync.Mutex // held while a client's message is handled; guards what follows
 	tx            transaction
+	rollbacks     int  // to the savepoint; each has closed the portals
 	statusPending bool // a BEGIN, COMMIT or ROLLBACK has not been answered: status is about to change
 }
 
@@ -26,11 +29,12 @@ type session struct {
 //
 // When the client ends first, its last statements are still executed, as by a real server:
 // PostgreSQL reads them all and then the end of file.
-func (p *Proxy) runSession(client, server net.Conn) {
-	s := &session{relay: newRelay(p, client, server)}
+func (p *Proxy) runSession(client, server net.Conn, user string) {
+	s := &session{relay: newRelay(p, client, server, p.log.newSession(user))}
+	s.opened, s.age = p.Faults.now(), time.AfterFunc(p.sessionAge, s.expire)
+	defer s.age.Stop()
 	p.addSession(s)
 	defer p.removeSession(s)
-	defer time.AfterFunc(p.sessionAge, s.expire).Stop()
 
 	var replies sync.WaitGroup
 	replies.Go(s.replyLoop)
@@ -65,7 +69,7 @@ func (s *session) check(st *dialect.Statement) *pgproto3.ErrorResponse {
 	case dialect.Empty, dialect.Begin, dialect.Commit, dialect.Rollback, dialect.Setting:
 		return nil
 	}
-	if e := s.tx.checkAge(s.proxy.transactionAge); e != nil {
+	if e := s.tx.checkAge(s.proxy.Faults.now(), s.proxy.transactionAge); e != nil {
 		return e
 	}
 	if s.catalogChanged() || s.tx.aborted {
@@ -93,7 +97,7 @@ func (s *session) trackTransaction(kind dialect.Kind) {
 	case kind == dialect.Rollback && inside:
 		s.proxy.updateStats(func(st *Stats) { st.Rollbacks++ })
 	case kind == dialect.Begin && !inside:
-		s.tx = transaction{begun: time.Now()}
+		s.tx = transaction{begun: s.proxy.Faults.now()}
 		s.proxy.updateStats(func(st *Stats) {
 			st.Begins++
 			if retry {
@@ -103,14 +107,18 @@ func (s *session) trackTransaction(kind dialect.Kind) {
 	}
 }
 
-// savepoint sets the savepoint to return to if the next statement fails. It does not wait for the
+// setSavepoint sets the savepoint before the transaction's first write. It does not wait for the
 // reply.
-func (s *session) savepoint() {
-	if s.tx.savepoint {
-		s.sendInternal("RELEASE " + internalName)
-	}
+func (s *session) setSavepoint() {
 	s.sendInternal("SAVEPOINT " + internalName)
 	s.tx.savepoint = true
+}
+
+// rollbackToSavepoint undoes all writes of the transaction; it keeps its snapshot, and the other
+// transactions get the rows.
+func (s *session) rollbackToSavepoint() {
+	s.execInternal("ROLLBACK TO " + internalName)
+	s.rollbacks++
 }
 
 // execInternal runs a statement that the client did not send and discards the replies. Unlike
@@ -119,22 +127,25 @@ func (s *session) execInternal(sql string) { s.waitFor(s.sendInternal(sql)) }
 
 func (s *session) sendInternal(sql string) *exchange {
 	x := s.expect(&exchange{capture: func(message) bool { return true }})
-	s.sendPrepared(&pgproto3.Parse{Query: sql}, &pgproto3.Bind{})
+	s.sendPrepared(&pgproto3.Parse{Query: sql}, &pgproto3.Bind{}, false)
 	return x
 }
 
-// sendPrepared prepares, binds and executes a statement under internalName. It closes the previous
-// one first, which is still open if it failed.
-func (s *session) sendPrepared(parse *pgproto3.Parse, bind *pgproto3.Bind) {
+// sendPrepared prepares, binds and executes a statement under internalName, and describes its
+// columns if describe is set. It closes the previous one first, which is still open if it failed.
+func (s *session) sendPrepared(parse *pgproto3.Parse, bind *pgproto3.Bind, describe bool) {
 	parse.Name, bind.PreparedStatement, bind.DestinationPortal = internalName, internalName, internalName
 	for _, m := range []pgproto3.Message{
 		&pgproto3.Close{ObjectType: 'P', Name: internalName},
 		&pgproto3.Close{ObjectType: 'S', Name: internalName},
 		parse,
 		bind,
-		&pgproto3.Execute{Portal: internalName},
-		&pgproto3.Sync{},
 	} {
 		s.server.send(m)
 	}
+	if describe {
+		s.server.send(&pgproto3.Describe{ObjectType: 'P', Name: internalName})
+	}
+	s.server.send(&pgproto3.Execute{Portal: internalName})
+	s.server.send(&pgproto3.Sync{})
 }

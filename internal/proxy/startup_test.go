@@ -8,6 +8,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-dsql/dsql"
 )
 
 func TestNewerProtocolsAreNegotiatedDown(t *testing.T) {
@@ -173,4 +175,16 @@ func FuzzParseStartup(f *testing.F) {
 			t.Fatal("neither parameters nor a refusal")
 		}
 	})
+}
+
+// PostgreSQL's own limit must not look like a quota of the cluster.
+func TestPostgreSQLsConnectionLimitIsNamed(t *testing.T) {
+	c := start(t, withRole("limited"))
+	require.NoError(t, c.cfg.Server.Exec(t.Context(), c.cfg.Database, "ALTER ROLE limited CONNECTION LIMIT 0"))
+	_, err := dsql.Connect(t.Context(), c.Endpoint(), "", append(c.Options(), dsql.WithUser("limited"))...)
+	var told *pgconn.PgError
+	require.ErrorAs(t, err, &told)
+	require.Equal(t, "53000", told.Code)
+	require.Contains(t, told.Message, "dsqltest: the PostgreSQL server behind the clusters of this process has no connection left: too many connections")
+	require.False(t, dsql.IsConnectLimit(err))
 }

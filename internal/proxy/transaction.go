@@ -2,6 +2,9 @@ package proxy
 
 import (
 	"fmt"
+	"regexp"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -12,13 +15,21 @@ import (
 // transaction is the state of the transaction that a session is in. A statement in autocommit mode
 // is a transaction too.
 type transaction struct {
-	begun     time.Time // when BEGIN was received; zero in autocommit mode
-	used      bool      // a statement has seen the schema
-	ddl       bool
-	dml       bool
-	savepoint bool // the proxy's savepoint is set
-	doomed    bool // COMMIT will fail with a data conflict
-	aborted   bool // rolled back for another session's DDL; what comes next fails with a schema conflict
+	begun   time.Time // when BEGIN was received, by the cluster's clock; zero in autocommit mode
+	used    bool      // a statement has seen the schema
+	ddl     bool
+	dml     bool
+	aborted bool // rolled back for another session's DDL; what comes next fails with a schema conflict
+
+	savepoint bool             // the savepoint before the first write is set
+	log       []*write         // the writes since, in order
+	yielded   bool             // they have been rolled back
+	isolated  bool             // statements are executed in copies of the tables
+	copies    []*regexp.Regexp // qualified names of what has been copied
+	locked    string           // the statements FOR UPDATE
+	committed *atomic.Bool     // nil: no other transaction cares
+	rivals    []*atomic.Bool   // committed of those that have waited for this one, or it for them
+	lost      bool             // COMMIT will fail with a data conflict
 }
 
 // add records one more statement, or returns the error that DSQL refuses the combination with.
@@ -38,9 +49,31 @@ func (t *transaction) add(kind dialect.Kind, inBlock bool) *pgproto3.ErrorRespon
 	return nil
 }
 
+// compete makes two transactions rivals: each has lost as soon as the other has committed.
+func compete(a, b *transaction) {
+	for _, t := range []*transaction{a, b} {
+		if t.committed == nil {
+			t.committed = new(atomic.Bool)
+		}
+	}
+	a.rivals = append(a.rivals, b.committed)
+	b.rivals = append(b.rivals, a.committed)
+}
+
+func (t *transaction) isBeaten() bool {
+	return slices.ContainsFunc(t.rivals, func(committed *atomic.Bool) bool { return committed.Load() })
+}
+
+// setCommitted records that the transaction has committed.
+func (t *transaction) setCommitted() {
+	if t.committed != nil {
+		t.committed.Store(true)
+	}
+}
+
 // checkAge returns DSQL's error for a transaction that has lasted too long, or nil.
-func (t *transaction) checkAge(limit time.Duration) *pgproto3.ErrorResponse {
-	age := time.Since(t.begun)
+func (t *transaction) checkAge(now time.Time, limit time.Duration) *pgproto3.ErrorResponse {
+	age := now.Sub(t.begun)
 	if t.begun.IsZero() || age <= limit {
 		return nil
 	}

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -8,77 +9,245 @@ import (
 	"github.com/go-dsql/dsql/internal/dialect"
 )
 
-// lockTimeout bounds how long PostgreSQL waits for a lock. A statement that waits longer has hit a
-// conflict; locks held only for a moment, such as that on the end of a table which two sessions
-// extend, are released sooner.
-const lockTimeout = "20ms"
+// On DSQL no writer waits, each sees the rows of its snapshot, and of two that write one row the
+// second to commit fails. On PostgreSQL the second to write waits until the first has ended. So
+//
+//   - while a statement waits for a transaction that is executing none, that transaction is rolled
+//     back to before its first write; its snapshot stays (unblock, yieldTo);
+//   - a transaction that has yielded executes its writes again before it goes on; if they meet a
+//     change that was committed meanwhile, it has lost (redo);
+//   - a transaction that has lost goes on with private copies of the tables, in which its statements
+//     are executed as if it were alone, until its COMMIT fails (isolate).
 
-// execWrite executes a Write or a Lock in a transaction block. On DSQL writers never block, and the
-// loser fails at COMMIT: so a statement that cannot have its rows is rolled back, its reply is
-// synthesized, and the transaction is doomed. Where the reply cannot be synthesized, the statement
-// fails. substitute runs the query that the reply is synthesized from.
-func (s *session) execWrite(st *dialect.Statement, send func(), substitute func() []message) bool {
-	s.savepoint()
-	replies := s.collect(st, send)
-	if !hasDataConflict(replies) {
-		return s.writeReplies(replies)
-	}
-	s.execInternal("ROLLBACK TO " + internalName)
-	if st.Instead != "" {
-		if replies := substitute(); !hasError(replies) {
-			s.tx.doomed = true
-			return s.writeReplies(synthesizeReply(st, replies))
-		}
-	}
-	s.query(refusedColumn) // fails the transaction
-	s.writeError(conflictResponse(dataConflict))
-	return false
+// write is a statement that takes part in conflicts, with all that it takes to execute it again.
+type write struct {
+	statement *dialect.Statement
+	describe  bool // the client is to be told the columns
+	paramOIDs []uint32
+	bind      pgproto3.Bind
+	copied    []byte // the client's messages after COPY FROM
+	told      digest // what the client was told
 }
 
-// execSubstitute runs a portal's substitute query with the portal's parameters.
-func (s *session) execSubstitute(p portal) []message {
-	var bind pgproto3.Bind
-	if err := bind.Decode(p.bind.body()); err != nil {
-		return []message{encode(conflictResponse(dataConflict))}
+// send has PostgreSQL execute sql, in place of the statement's own, up to one ReadyForQuery. It
+// leaves the client's unnamed statement and portal alone.
+func (w *write) send(s *session, sql string) {
+	if w.statement.Kind == dialect.Copy {
+		s.server.send(&pgproto3.Query{String: sql})
+		_, _ = s.server.w.Write(w.copied)
+		return
 	}
-	var described pgproto3.ParameterDescription
-	for _, m := range s.collect(nil, func() {
-		s.server.send(&pgproto3.Describe{ObjectType: 'S', Name: bind.PreparedStatement})
-		s.server.send(&pgproto3.Sync{})
-	}) {
-		if m.kind() == 't' {
-			_ = described.Decode(m.body())
+	bind := w.bind
+	s.sendPrepared(&pgproto3.Parse{Query: sql, ParameterOIDs: w.paramOIDs}, &bind, w.describe)
+}
+
+// execWrite executes a write. Its replies go to the client as they come. ready tells whether a
+// ReadyForQuery is to be among them. It returns false if the client was sent an error.
+func (s *session) execWrite(w *write, ready bool) bool {
+	x := s.beginWrite(w, ready)
+	if simple := w.describe && !s.tx.isolated; simple {
+		s.server.send(&pgproto3.Query{String: w.statement.SQL})
+	} else {
+		x.write.hidden = protocolOnly
+		w.send(s, s.tx.inCopies(w.statement.SQL))
+	}
+	s.await(x)
+	return s.endWrite(w, x, ready)
+}
+
+// beginWrite prepares the transaction for a write and expects its replies.
+func (s *session) beginWrite(w *write, ready bool) *exchange {
+	x := &exchange{running: []*dialect.Statement{w.statement}, write: s.attempt(w)}
+	if !ready {
+		x.capture = func(m message) bool { return m.kind() == 'Z' }
+	}
+	switch {
+	case !s.inTransaction():
+	case s.tx.isolated:
+		s.copyTables(w.statement.SQL)
+		x.write.final = true
+	case !s.tx.savepoint:
+		s.setSavepoint()
+	}
+	return s.expect(x)
+}
+
+func (s *session) attempt(w *write) *attempt {
+	return &attempt{statement: w.statement, inBlock: s.inTransaction()}
+}
+
+// endWrite records a write that has been executed, or executes it again if it met trouble.
+func (s *session) endWrite(w *write, x *exchange, ready bool) bool {
+	if x.write.trouble == none {
+		switch {
+		case x.failed:
+		case s.inTransaction():
+			s.tx.record(w, x.write.told)
+		default:
+			s.tx.setCommitted()
 		}
+		return !x.failed
 	}
-	if p.statement.Kind == dialect.Write {
-		bind.ResultFormatCodes = nil // a count, as text
-	}
-	return s.collect(nil, func() {
-		s.sendPrepared(&pgproto3.Parse{Query: p.statement.Instead, ParameterOIDs: described.ParameterOIDs}, &bind)
+	replies := slices.DeleteFunc(s.execAgain(w, x.write), func(m message) bool {
+		return isProtocolOnly(m) || x.write.described && (m.kind() == 'T' || m.kind() == 'G')
 	})
+	ok := s.writeReplies(replies)
+	if ready {
+		s.writeReady()
+	}
+	return ok
 }
 
-// synthesizeReply builds the reply to a statement from the replies to its substitute query: the
-// rows of a Lock, the number of rows of a Write.
-func synthesizeReply(st *dialect.Statement, substitute []message) (reply []message) {
-	if st.Kind == dialect.Lock {
-		for _, m := range substitute {
-			if strings.IndexByte("TDC", m.kind()) >= 0 { // RowDescription, DataRow, CommandComplete
-				reply = append(reply, m)
+// execAgain executes a write that has met trouble, and returns its replies.
+func (s *session) execAgain(w *write, first *attempt) []message {
+	t, held := first.trouble, first.heldBack
+	switch {
+	case t == readOnly: // a Lock locks nothing in a read-only transaction
+		if s.inTransaction() {
+			s.rollbackToSavepoint()
+		}
+		return s.collect(w.statement, func() { w.send(s, w.statement.Instead) })
+	case !s.inTransaction():
+		return s.repeat(w)
+	case t == blocked:
+		var replies []message
+		if replies, t = s.redo(w); t == none {
+			return replies
+		}
+		if len(replies) > 0 {
+			held = replies[0]
+		}
+		if t == blocked && len(replies) > 0 && conflictOf(held) == schemaConflict { // by DDL
+			return []message{rewriteError(&exchange{}, held, s.proxy.cfg.Database)}
+		}
+	}
+	s.isolate(t)
+	s.copyTables(w.statement.SQL)
+	var told digest
+	replies := s.collect(w.statement, func() { w.send(s, s.tx.inCopies(w.statement.SQL)) })
+	for _, m := range replies {
+		told.add(m)
+	}
+	switch {
+	case !hasError(replies): // what was in the way is not in the transaction's snapshot
+		s.tx.lost = s.tx.lost || t == violated
+		s.tx.record(w, told)
+	case t == violated:
+		return []message{held}
+	}
+	return replies
+}
+
+// redoAttempts bounds how often a write is tried again that is blocked by statements in execution.
+// Each attempt lasts up to lockTimeout.
+const redoAttempts = 3
+
+// repeat executes a write in autocommit mode until nothing blocks it.
+func (s *session) repeat(w *write) (replies []message) {
+	for range redoAttempts {
+		var a *attempt
+		if replies, a = s.redoOne(w); a.trouble != blocked {
+			if !hasError(replies) {
+				s.tx.setCommitted()
 			}
-		}
-		return reply
-	}
-	rows := "0"
-	for _, m := range substitute {
-		var row pgproto3.DataRow
-		if m.kind() == 'D' && row.Decode(m.body()) == nil && len(row.Values) == 1 {
-			rows = string(row.Values[0])
+			return replies
 		}
 	}
-	tag := st.Verb + " " + rows
-	if st.Verb == "INSERT" {
-		tag = "INSERT 0 " + rows
+	return []message{rewriteError(&exchange{}, replies[0], s.proxy.cfg.Database)}
+}
+
+// redo rolls back the transaction's writes and executes them again, and then w, if not nil. It
+// returns w's replies. Only one session of the cluster does so at a time, so that no two take their
+// rows from each other forever.
+func (s *session) redo(w *write) (replies []message, t trouble) {
+	s.proxy.redoing.Lock()
+	defer s.proxy.redoing.Unlock()
+	if s.tx.isBeaten() {
+		return nil, conflict
 	}
-	return []message{encode(&pgproto3.CommandComplete{CommandTag: []byte(tag)})}
+	for range redoAttempts {
+		s.rollbackToSavepoint()
+		t = s.redoLog()
+		if t == none && w != nil {
+			var a *attempt
+			if replies, a = s.redoOne(w); a.trouble == none && !hasError(replies) {
+				s.tx.record(w, a.told)
+			}
+			t = a.trouble
+		}
+		if t != blocked {
+			break
+		}
+	}
+	s.tx.yielded = t != none
+	return replies, t
+}
+
+// redoLog executes the transaction's writes again. Where the client was told something else the
+// first time, the transaction has met a conflict.
+func (s *session) redoLog() trouble {
+	for _, w := range s.tx.log {
+		_, a := s.redoOne(w)
+		switch {
+		case a.trouble == blocked:
+			return blocked
+		case a.trouble != none || a.told != w.told:
+			return conflict
+		}
+	}
+	return none
+}
+
+// redoOne executes a write. If it meets trouble, the replies are the error.
+func (s *session) redoOne(w *write) (replies []message, a *attempt) {
+	a = s.attempt(w)
+	x := s.expectCollect(w.statement, &replies)
+	s.setAttempt(x, a)
+	w.send(s, w.statement.SQL)
+	s.await(x)
+	if a.trouble != none {
+		replies = []message{a.heldBack}
+	}
+	return replies, a
+}
+
+// takeBack has the transaction execute the writes again that it has lost its rows of. It returns
+// false if they meet a conflict.
+func (s *session) takeBack() bool {
+	for !s.tx.lost && (s.tx.yielded || s.tx.isolated) {
+		_, t := s.redo(nil)
+		if t != blocked || s.isClosed() {
+			s.tx.isolated = false
+			s.tx.lost = t != none
+		}
+	}
+	return !s.tx.lost
+}
+
+// restoreFor is restore before a statement that may see the writes.
+func (s *session) restoreFor(st *dialect.Statement) {
+	switch st.Kind {
+	case dialect.Empty, dialect.Begin, dialect.Commit, dialect.Rollback:
+		return
+	}
+	s.restore()
+}
+
+// restore has a transaction that has yielded see its own writes again.
+func (s *session) restore() {
+	if !s.tx.yielded || s.tx.isolated {
+		return
+	}
+	if _, t := s.redo(nil); t != none {
+		s.isolate(t)
+	}
+}
+
+// record adds a write to the transaction's log.
+func (t *transaction) record(w *write, told digest) {
+	w.told = told
+	t.log = append(t.log, w)
+	if w.statement.Kind == dialect.Lock && strings.Contains(strings.ToLower(w.statement.SQL), "update") {
+		t.locked += w.statement.SQL + "\n"
+	}
 }

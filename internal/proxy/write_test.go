@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,46 +14,246 @@ import (
 	"github.com/go-dsql/dsql/occ"
 )
 
-func TestSecondWriterFailsAtCommit(t *testing.T) {
-	for _, tt := range []struct {
-		name, first, second string
-		args                []any // of both statements
-		tag                 string
-	}{
-		{"update, update", "UPDATE t SET n = 1 WHERE id = $1", "UPDATE t SET n = n + 2 WHERE id = $1", []any{1}, "UPDATE 1"},
-		{"update, update of more rows", "UPDATE t SET n = 1 WHERE id = $1", "UPDATE t SET n = 2 WHERE id >= $1", []any{1}, "UPDATE 5"},
-		{"update, update that also sets by parameter", "UPDATE t SET n = $2 WHERE id = $1", "UPDATE t SET n = $2::int WHERE id = $1", []any{1, 7}, "UPDATE 1"},
-		{"delete, update", "DELETE FROM t WHERE id = $1", "UPDATE t SET n = 2 WHERE id = $1", []any{1}, "UPDATE 1"},
-		{"update, delete", "UPDATE t SET n = 1 WHERE id = $1", "DELETE FROM t WHERE id = $1", []any{1}, "DELETE 1"},
-		{"insert, insert of the same key", "INSERT INTO t VALUES ($1, 1)", "INSERT INTO t VALUES ($1, 2), ($1 + 1, 2)", []any{10}, "INSERT 0 2"},
-		{"for update, update", "SELECT FROM t WHERE id = $1 FOR UPDATE", "UPDATE t SET n = 2 WHERE id = $1", []any{1}, "UPDATE 1"},
-		{"update, for update", "UPDATE t SET n = 1 WHERE id = $1", "SELECT FROM t WHERE id >= $1 FOR UPDATE", []any{1}, "SELECT 5"},
-		{"for update, for update", "SELECT FROM t WHERE id = $1 FOR UPDATE", "SELECT FROM t WHERE id = $1 FOR UPDATE", []any{1}, "SELECT 1"},
-		{"delete, for key share", "DELETE FROM t WHERE id = $1", "SELECT FROM t WHERE id = $1 FOR KEY SHARE", []any{1}, "SELECT 1"},
-		{"delete of a parent, insert of a child", "DELETE FROM t WHERE id = $1", "INSERT INTO child VALUES (1, $1)", []any{1}, "INSERT 0 1"},
-	} {
+// conflicts are pairs of statements that conflict, on the tables of beginTwo.
+var conflicts = []struct {
+	name, first, second string
+	args                []any  // of both statements
+	firstTag, secondTag string // of the replies
+}{
+	{"update, update", "UPDATE t SET n = 1 WHERE id = $1", "UPDATE t SET n = n + 2 WHERE id = $1", []any{1}, "UPDATE 1", "UPDATE 1"},
+	{"update, update of more rows", "UPDATE t SET n = 1 WHERE id = $1", "UPDATE t SET n = 2 WHERE id >= $1", []any{1}, "UPDATE 1", "UPDATE 5"},
+	{"update, update that also sets by parameter", "UPDATE t SET n = $2 WHERE id = $1", "UPDATE t SET n = $2::int WHERE id = $1", []any{1, 7}, "UPDATE 1", "UPDATE 1"},
+	{"returning", "UPDATE t SET n = 1 WHERE id = $1 RETURNING n", "UPDATE t SET n = n + 2 WHERE id = $1 RETURNING id, n", []any{1}, "UPDATE 1", "UPDATE 1"},
+	{"with", "WITH x AS (UPDATE t SET n = 1 WHERE id = $1 RETURNING n) SELECT * FROM x", "WITH x AS (DELETE FROM t WHERE id = $1 RETURNING n) SELECT n FROM x", []any{1}, "SELECT 1", "SELECT 1"},
+	{"upsert, upsert", "INSERT INTO t VALUES ($1, 0) ON CONFLICT (id) DO UPDATE SET n = 8", "INSERT INTO t VALUES ($1, 0) ON CONFLICT (id) DO UPDATE SET n = 9", []any{1}, "INSERT 0 1", "INSERT 0 1"},
+	{"qualified names", "UPDATE public.t SET n = 1 WHERE id = $1", `UPDATE "public".t SET n = n + 2 WHERE public.t.id = $1`, []any{1}, "UPDATE 1", "UPDATE 1"},
+	{"delete, update", "DELETE FROM t WHERE id = $1", "UPDATE t SET n = 2 WHERE id = $1", []any{1}, "DELETE 1", "UPDATE 1"},
+	{"delete, delete", "DELETE FROM t WHERE id = $1", "DELETE FROM t WHERE id = $1", []any{1}, "DELETE 1", "DELETE 1"},
+	{"insert, insert of the same key", "INSERT INTO t VALUES ($1, 1)", "INSERT INTO t VALUES ($1, 2), ($1 + 1, 2)", []any{10}, "INSERT 0 1", "INSERT 0 2"},
+	{"for update, update", "SELECT FROM t WHERE id = $1 FOR UPDATE", "UPDATE t SET n = 2 WHERE id = $1", []any{1}, "SELECT 1", "UPDATE 1"},
+	{"for update, for update of more rows", "SELECT FROM t WHERE id = $1 FOR UPDATE", "SELECT FROM t WHERE id >= $1 FOR UPDATE", []any{1}, "SELECT 1", "SELECT 5"},
+	{"for update, for key share", "SELECT FROM t WHERE id = $1 FOR UPDATE", "SELECT FROM t WHERE id = $1 FOR KEY SHARE", []any{1}, "SELECT 1", "SELECT 1"},
+	{"delete, for key share", "DELETE FROM t WHERE id = $1", "SELECT FROM t WHERE id = $1 FOR KEY SHARE", []any{1}, "DELETE 1", "SELECT 1"},
+	{"update of the key, for key share", "UPDATE t SET id = 20 WHERE id = $1", "SELECT FROM t WHERE id = $1 FOR KEY SHARE", []any{1}, "UPDATE 1", "SELECT 1"},
+	{"delete of a parent, insert of a child", "DELETE FROM t WHERE id = $1", "INSERT INTO child VALUES (1, $1)", []any{1}, "DELETE 1", "INSERT 0 1"},
+}
+
+const lostWords = "change conflicts with another transaction (OC000)"
+
+// Both write, then both commit, in either order: the first to commit wins.
+func TestFirstToCommitWins(t *testing.T) {
+	for _, tt := range conflicts {
+		for _, mode := range modes {
+			for _, winner := range []string{"first", "second"} {
+				t.Run(fmt.Sprintf("%s, %v, %s wins", tt.name, mode, winner), func(t *testing.T) {
+					t.Parallel()
+					first, second := beginTwo(t)
+					requireTag(t, first, mode, tt.firstTag, tt.first, tt.args...)
+					requireTag(t, second, mode, tt.secondTag, tt.second, tt.args...)
+					winning, losing := first, second
+					if winner == "second" {
+						winning, losing = second, first
+					}
+					requireTag(t, losing, mode, "SELECT 1", "SELECT 1")
+					apply(t, winning, "COMMIT")
+					requireTag(t, losing, mode, "SELECT 1", "SELECT 1")
+					_, err := losing.Exec(t.Context(), "COMMIT", mode)
+					requireError(t, err, "40001", lostWords)
+					apply(t, losing, "BEGIN", "SELECT FROM t", "COMMIT")
+				})
+			}
+		}
+	}
+}
+
+// The one that is still open when the other rolls back commits.
+func TestRollbackLetsTheOtherCommit(t *testing.T) {
+	for _, tt := range conflicts {
+		for _, winner := range []string{"first", "second"} {
+			t.Run(fmt.Sprintf("%s, %s wins", tt.name, winner), func(t *testing.T) {
+				t.Parallel()
+				first, second := beginTwo(t)
+				requireTag(t, first, modes[0], tt.firstTag, tt.first, tt.args...)
+				requireTag(t, second, modes[0], tt.secondTag, tt.second, tt.args...)
+				winning, other := first, second
+				if winner == "second" {
+					winning, other = second, first
+				}
+				apply(t, other, "ROLLBACK")
+				apply(t, winning, "COMMIT")
+			})
+		}
+	}
+}
+
+// One commits before the other writes, but after its snapshot.
+func TestSnapshotOlderThanACommitConflicts(t *testing.T) {
+	for _, tt := range conflicts {
 		for _, mode := range modes {
 			t.Run(fmt.Sprintf("%s, %v", tt.name, mode), func(t *testing.T) {
 				t.Parallel()
 				first, second := beginTwo(t)
-				args := append([]any{mode}, tt.args...)
-				_, err := first.Exec(t.Context(), tt.first, args...)
-				require.NoError(t, err)
-				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-				defer cancel()
-				tag, err := second.Exec(ctx, tt.second, args...)
-				require.NoError(t, err)
-				require.Equal(t, tt.tag, tag.String())
-				var one int
-				require.NoError(t, second.QueryRow(t.Context(), "SELECT 1", mode).Scan(&one))
-
+				requireTag(t, first, mode, tt.firstTag, tt.first, tt.args...)
 				apply(t, first, "COMMIT")
-				_, err = second.Exec(t.Context(), "COMMIT")
-				requireError(t, err, "40001", "change conflicts with another transaction (OC000)")
-				apply(t, second, "BEGIN", "SELECT FROM t", "COMMIT")
+				requireTag(t, second, mode, tt.secondTag, tt.second, tt.args...)
+				_, err := second.Exec(t.Context(), "COMMIT")
+				requireError(t, err, "40001", lostWords)
 			})
 		}
 	}
+}
+
+// An autocommit write beside an open writer succeeds, and so the open one has lost.
+func TestAutocommitBesideAnOpenWriter(t *testing.T) {
+	for _, tt := range conflicts {
+		for _, mode := range modes {
+			t.Run(fmt.Sprintf("%s, %v", tt.name, mode), func(t *testing.T) {
+				t.Parallel()
+				first, second := beginTwo(t)
+				apply(t, second, "ROLLBACK")
+				requireTag(t, first, mode, tt.firstTag, tt.first, tt.args...)
+				requireTag(t, second, mode, tt.secondTag, tt.second, tt.args...)
+				require.Equal(t, byte('I'), second.PgConn().TxStatus())
+				if strings.Contains(tt.second, "FOR ") {
+					return
+				}
+				_, err := first.Exec(t.Context(), "COMMIT")
+				requireError(t, err, "40001", lostWords)
+			})
+		}
+	}
+}
+
+// requireTag executes a statement, which must not wait, and checks the command tag.
+func requireTag(t *testing.T, conn *pgx.Conn, mode pgx.QueryExecMode, tag, sql string, args ...any) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	got, err := conn.Exec(ctx, sql, append([]any{mode}, args...)...)
+	require.NoError(t, err, sql)
+	require.Equal(t, tag, got.String(), sql)
+}
+
+func requireInt(t *testing.T, conn *pgx.Conn, mode pgx.QueryExecMode, want int, sql string, args ...any) {
+	t.Helper()
+	var got int
+	require.NoError(t, conn.QueryRow(t.Context(), sql, append([]any{mode}, args...)...).Scan(&got), sql)
+	require.Equal(t, want, got, sql)
+}
+
+// Whoever is to lose sees its own writes and its snapshot until COMMIT.
+func TestLoserSeesItsOwnWrites(t *testing.T) {
+	for _, mode := range modes {
+		for _, committed := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%v, the other has committed: %t", mode, committed), func(t *testing.T) {
+				t.Parallel()
+				first, second := beginTwo(t)
+				requireTag(t, first, mode, "UPDATE 1", "UPDATE t SET n = 1 WHERE id = $1", 1)
+				requireTag(t, first, mode, "INSERT 0 1", "INSERT INTO t VALUES ($1, 100)", 9)
+				apply(t, first, "SET LOCAL application_name = 'mine'")
+				requireInt(t, second, mode, 2, "UPDATE t SET n = n + 2 WHERE id = $1 RETURNING n", 1)
+				if committed {
+					apply(t, second, "COMMIT")
+				}
+				requireInt(t, first, mode, 101, "SELECT sum(n) FROM t")
+				requireInt(t, first, mode, 11, "UPDATE t SET n = n + 10 WHERE id = $1 RETURNING n", 1)
+				requireTag(t, first, mode, "DELETE 1", "DELETE FROM t WHERE id = $1", 9)
+				requireTag(t, first, mode, "INSERT 0 1", "INSERT INTO child VALUES (1, $1)", 2)
+				requireInt(t, first, mode, 1, "SELECT count(*) FROM child")
+				requireInt(t, first, mode, 11, "SELECT sum(n) FROM t")
+				var name string
+				require.NoError(t, first.QueryRow(t.Context(), "SHOW application_name").Scan(&name))
+				require.Equal(t, "mine", name)
+				if !committed {
+					requireInt(t, second, mode, 2, "SELECT sum(n) FROM t")
+					apply(t, second, "COMMIT")
+				}
+				_, err := first.Exec(t.Context(), "COMMIT")
+				requireError(t, err, "40001", lostWords)
+				requireInt(t, first, mode, 2, "SELECT sum(n) FROM t")
+				requireInt(t, first, mode, 0, "SELECT count(*) FROM child")
+			})
+		}
+	}
+}
+
+// Errors of its own a loser gets at the statement.
+func TestLoserGetsItsOwnErrors(t *testing.T) {
+	for sql, code := range map[string]string{
+		"INSERT INTO t VALUES (2, 0)":      "23505",
+		"INSERT INTO child VALUES (1, 77)": "23503",
+		"UPDATE t SET n = 1 / (SELECT 0)":  "22012",
+		"INSERT INTO t VALUES (NULL, 0)":   "23502",
+		"DELETE FROM t WHERE nonsense":     "42703",
+	} {
+		t.Run(sql, func(t *testing.T) {
+			t.Parallel()
+			first, second := beginTwo(t)
+			apply(t, first, "UPDATE t SET n = 1 WHERE id = 1")
+			apply(t, second, "UPDATE t SET n = 2 WHERE id = 1", "COMMIT")
+			_, err := first.Exec(t.Context(), sql)
+			require.ErrorContains(t, err, code)
+			require.Equal(t, byte('E'), first.PgConn().TxStatus())
+			apply(t, first, "ROLLBACK", "SELECT 1")
+		})
+	}
+}
+
+// A key that was committed before the transaction began is a violation at the statement.
+func TestCommittedKeyIsAViolation(t *testing.T) {
+	for _, mode := range modes {
+		first, second := beginTwo(t)
+		apply(t, first, "INSERT INTO t VALUES (10, 0)", "COMMIT")
+		apply(t, second, "ROLLBACK", "BEGIN")
+		_, err := second.Exec(t.Context(), "INSERT INTO t VALUES ($1, 0)", mode, 10)
+		require.ErrorContains(t, err, `duplicate key value violates unique constraint "t_pkey" (SQLSTATE 23505)`)
+		apply(t, second, "ROLLBACK")
+	}
+}
+
+func TestReadOnlyForUpdateLocksNothing(t *testing.T) {
+	for _, mode := range modes {
+		first, second := beginTwo(t)
+		apply(t, first, "ROLLBACK", "BEGIN READ ONLY")
+		requireInt(t, first, mode, 0, "SELECT n FROM t WHERE id = $1 FOR UPDATE", 1)
+		requireTag(t, first, mode, "SELECT 1", "SELECT FROM t WHERE id = $1 FOR KEY SHARE", 1)
+		requireTag(t, second, mode, "UPDATE 1", "UPDATE t SET n = 1 WHERE id = $1", 1)
+		requireInt(t, first, mode, 0, "SELECT n FROM t WHERE id = $1 FOR UPDATE", 1)
+		apply(t, first, "COMMIT")
+		apply(t, second, "COMMIT")
+	}
+}
+
+// COPY answers as if alone, and conflicts at COMMIT.
+func TestCopyTakesPart(t *testing.T) {
+	for _, winner := range []string{"first", "second"} {
+		first, second := beginTwo(t)
+		for i, conn := range []*pgx.Conn{first, second} {
+			n, err := conn.CopyFrom(t.Context(), pgx.Identifier{"t"}, []string{"id", "n"}, pgx.CopyFromRows([][]any{{10, i}, {11 + i, i}}))
+			require.NoError(t, err)
+			require.EqualValues(t, 2, n)
+		}
+		winning, losing := first, second
+		if winner == "second" {
+			winning, losing = second, first
+		}
+		apply(t, winning, "COMMIT")
+		requireInt(t, losing, modes[0], 7, "SELECT count(*) FROM t")
+		n, err := losing.CopyFrom(t.Context(), pgx.Identifier{"t"}, []string{"id", "n"}, pgx.CopyFromRows([][]any{{20, 0}}))
+		require.NoError(t, err)
+		require.EqualValues(t, 1, n)
+		requireInt(t, losing, modes[0], 8, "SELECT count(*) FROM t")
+		_, err = losing.Exec(t.Context(), "COMMIT")
+		requireError(t, err, "40001", lostWords)
+	}
+	first, second := beginTwo(t)
+	apply(t, first, "INSERT INTO t VALUES (10, 1)")
+	apply(t, second, "ROLLBACK")
+	n, err := second.CopyFrom(t.Context(), pgx.Identifier{"t"}, []string{"id", "n"}, pgx.CopyFromRows([][]any{{10, 2}}))
+	require.NoError(t, err)
+	require.EqualValues(t, 1, n)
+	_, err = first.Exec(t.Context(), "COMMIT")
+	requireError(t, err, "40001", lostWords)
 }
 
 func TestNoConflict(t *testing.T) {
@@ -75,24 +276,6 @@ func TestNoConflict(t *testing.T) {
 	}
 }
 
-// A later writer whose snapshot is older than the commit conflicts too.
-func TestRowChangedSinceTheSnapshotConflictsAtCommit(t *testing.T) {
-	for _, mode := range modes {
-		t.Run(mode.String(), func(t *testing.T) {
-			first, second := beginTwo(t)
-			apply(t, first, "UPDATE t SET n = 1 WHERE id = 1", "COMMIT")
-			tag, err := second.Exec(t.Context(), "UPDATE t SET n = 2 WHERE id = $1", mode, 1)
-			require.NoError(t, err)
-			require.EqualValues(t, 1, tag.RowsAffected())
-			_, err = second.Exec(t.Context(), "COMMIT")
-			require.Equal(t, occ.DataConflict, occ.ConflictKind(err))
-			var n int
-			require.NoError(t, second.QueryRow(t.Context(), "SELECT n FROM t WHERE id = 1").Scan(&n))
-			require.Equal(t, 1, n)
-		})
-	}
-}
-
 // Other writes of the losing transaction, before and after, are rolled back too.
 func TestConflictRollsBackAllWrites(t *testing.T) {
 	first, second := beginTwo(t)
@@ -106,45 +289,15 @@ func TestConflictRollsBackAllWrites(t *testing.T) {
 	require.Equal(t, 1, sum)
 }
 
-func TestStatementFailsWhereItsReplyCannotBeSynthesized(t *testing.T) {
-	for _, sql := range []string{
-		"UPDATE t SET n = 2 WHERE id = 1 RETURNING n",
-		"WITH x AS (UPDATE t SET n = 2 WHERE id = 1 RETURNING n) SELECT * FROM x",
-	} {
-		for _, mode := range modes {
-			first, second := beginTwo(t)
-			apply(t, first, "UPDATE t SET n = 1 WHERE id = 1")
-			_, err := second.Exec(t.Context(), sql, mode)
-			requireError(t, err, "40001", "change conflicts with another transaction (OC000)")
-			require.Equal(t, byte('E'), second.PgConn().TxStatus())
-			apply(t, second, "ROLLBACK")
-			apply(t, first, "COMMIT")
-		}
-	}
-}
-
-func TestAutocommitConflictsAtTheStatement(t *testing.T) {
-	for _, mode := range modes {
-		first, second := beginTwo(t)
-		apply(t, second, "ROLLBACK")
-		apply(t, first, "UPDATE t SET n = 1 WHERE id = 1")
-		_, err := second.Exec(t.Context(), "UPDATE t SET n = 2 WHERE id = $1", mode, 1)
-		requireError(t, err, "40001", "change conflicts with another transaction (OC000)")
-		apply(t, second, "SELECT 1")
-		apply(t, first, "COMMIT")
-	}
-}
-
 // DSQL has no deadlocks.
 func TestCrosswiseWritersDoNotBlock(t *testing.T) {
 	first, second := beginTwo(t)
 	apply(t, first, "UPDATE t SET n = 1 WHERE id = 1")
 	apply(t, second, "UPDATE t SET n = 2 WHERE id = 2", "UPDATE t SET n = 2 WHERE id = 1")
 	apply(t, first, "UPDATE t SET n = 1 WHERE id = 2")
-	_, err := second.Exec(t.Context(), "COMMIT")
-	require.True(t, occ.IsConflict(err))
-	_, err = first.Exec(t.Context(), "COMMIT")
-	require.True(t, occ.IsConflict(err), "each has lost one row to the other")
+	apply(t, second, "COMMIT")
+	_, err := first.Exec(t.Context(), "COMMIT")
+	require.True(t, occ.IsConflict(err), "one of them wins")
 }
 
 func TestBatchConflictsAtCommit(t *testing.T) {
@@ -162,31 +315,46 @@ func TestBatchConflictsAtCommit(t *testing.T) {
 	}
 	var n int
 	require.NoError(t, results.QueryRow().Scan(&n))
-	require.Equal(t, 1, n, "lost writes are not visible, unlike on DSQL")
+	require.Equal(t, 2, n)
 	require.NoError(t, results.Close())
+	apply(t, first, "COMMIT")
 	_, err := second.Exec(t.Context(), "COMMIT")
 	require.True(t, occ.IsConflict(err))
-	apply(t, first, "COMMIT")
 }
 
 // BEGIN to COMMIT in one pipeline, with one Sync at the end.
-func TestPipelineConflictsAtCommit(t *testing.T) {
-	first, second := beginTwo(t)
-	apply(t, second, "ROLLBACK")
-	apply(t, first, "UPDATE t SET n = 1 WHERE id = 1")
-	pipeline := second.PgConn().StartPipeline(t.Context())
-	for _, sql := range []string{"BEGIN", "UPDATE t SET n = 2 WHERE id = 1", "SELECT 1", "COMMIT"} {
-		pipeline.SendQueryParams(sql, nil, nil, nil, nil)
+func TestPipelineTakesPart(t *testing.T) {
+	for _, statements := range [][]string{
+		{"BEGIN", "UPDATE t SET n = 2 WHERE id = 1", "SELECT 1", "UPDATE t SET n = 2 WHERE id = 2", "COMMIT"},
+		{"UPDATE t SET n = 2 WHERE id = 2", "UPDATE t SET n = 2 WHERE id = 1", "SELECT 1"},
+		{"SELECT 1", "UPDATE t SET n = 2 WHERE id = 1"},
+	} {
+		for _, committed := range []bool{false, true} {
+			first, second := beginTwo(t)
+			apply(t, second, "ROLLBACK")
+			apply(t, first, "UPDATE t SET n = 1 WHERE id = 1")
+			if committed {
+				apply(t, first, "COMMIT")
+			}
+			pipeline := second.PgConn().StartPipeline(t.Context())
+			for _, sql := range statements {
+				pipeline.SendQueryParams(sql, nil, nil, nil, nil)
+			}
+			require.NoError(t, pipeline.Sync())
+			for _, sql := range statements {
+				result, err := pipeline.GetResults()
+				require.NoError(t, err)
+				tag, err := result.(*pgconn.ResultReader).Close()
+				require.NoError(t, err)
+				require.Equal(t, strings.Fields(sql)[0], strings.Fields(tag.String())[0])
+			}
+			require.NoError(t, pipeline.Close())
+			require.Equal(t, byte('I'), second.PgConn().TxStatus())
+			if !committed {
+				_, err := first.Exec(t.Context(), "COMMIT")
+				requireError(t, err, "40001", lostWords)
+			}
+			requireInt(t, second, modes[0], 2, "SELECT n FROM t WHERE id = 1")
+		}
 	}
-	require.NoError(t, pipeline.Sync())
-	for _, want := range []string{"BEGIN", "UPDATE 1", "SELECT 1"} {
-		result, err := pipeline.GetResults()
-		require.NoError(t, err)
-		tag, err := result.(*pgconn.ResultReader).Close()
-		require.NoError(t, err)
-		require.Equal(t, want, tag.String())
-	}
-	requireError(t, pipeline.Close(), "40001", "change conflicts with another transaction (OC000)")
-	require.Equal(t, byte('I'), second.PgConn().TxStatus())
-	apply(t, first, "COMMIT")
 }
