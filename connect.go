@@ -106,7 +106,7 @@ func (g *gate) TraceConnectStart(ctx context.Context, data pgx.TraceConnectStart
 	if next, ok := g.next.(pgx.ConnectTracer); ok {
 		ctx = next.TraceConnectStart(ctx, data)
 	}
-	a := &attempt{config: cc, start: time.Now(), plan: g.c.rest.Plan(), current: -1}
+	a := &attempt{config: cc, start: time.Now(), plan: g.c.rest.Plan(), current: -1, tls: make([]*tls.Config, len(g.c.endpoints))}
 	a.deadline, _ = ctx.Deadline()
 	if err := g.c.seal.Check("before connecting", &cc.Config); err != nil {
 		g.refuse(cc, err)
@@ -162,9 +162,15 @@ func (g *gate) dial(a *attempt, lookup pgconn.LookupFunc, dial pgconn.DialFunc) 
 				return nil, err
 			}
 		}
-		return a.bound(ctx, func(ctx context.Context) (net.Conn, error) {
+		toEndpoint := func(ctx context.Context) (net.Conn, error) {
 			return g.c.dialer.Any(withEndpoint(ctx, i), g.c.endpoints[i].Host, lookup, dial, network)
-		})
+		}
+		conn, err := a.bound(ctx, toEndpoint)
+		if err != nil || len(g.c.endpoints) == 1 {
+			return conn, err
+		}
+		a.tcp = g.watch(a, i, conn, toEndpoint)
+		return a.tcp, nil
 	}
 }
 

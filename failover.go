@@ -3,6 +3,7 @@ package dsql
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -72,6 +73,7 @@ func (c *Connector) resolvePeers(cfg Config) error {
 		c.endpoint = c.endpoints[0]
 	}
 	c.rest = failover.New(len(c.endpoints))
+	c.dogs = make([]failover.Watchdog, len(c.endpoints))
 	return nil
 }
 
@@ -137,6 +139,7 @@ type attempt struct {
 	deadline time.Time // of the caller's context; zero: none
 	plan     *failover.Plan
 
+	tls       []*tls.Config // of each endpoint of the plan
 	current   int           // endpoint being tried, or connected to; -1: none yet
 	began     time.Time     // of the current try
 	share     time.Duration // of the deadline for the current try; 0: all of it
@@ -181,8 +184,21 @@ func (a *attempt) bound(ctx context.Context, dial func(context.Context) (net.Con
 	if err == nil && a.share > 0 {
 		_ = conn.SetDeadline(a.began.Add(a.share))
 	}
-	a.tcp = conn
 	return conn, err
+}
+
+// watch has conn, to endpoint i, closed if the endpoint falls silent. dial opens another connection
+// to it.
+func (g *gate) watch(a *attempt, i int, conn net.Conn, dial func(context.Context) (net.Conn, error)) net.Conn {
+	return g.c.dogs[i].Watch(conn, failover.Probe{
+		Dial: func(ctx context.Context) (net.Conn, error) {
+			return dial(context.WithValue(ctx, attemptKey{}, a))
+		},
+		TLS: a.tls[i],
+		Silent: func(began time.Time, err error) {
+			g.c.failed(context.Background(), i, began, true, err)
+		},
+	})
 }
 
 // fairTry is how long a try must have lasted to say something of the endpoint, if the caller's
@@ -358,6 +374,7 @@ func (g *gate) arrange(a *attempt, cc *pgconn.Config) {
 	for n, i := range a.plan.Order {
 		f := all[i]
 		f.TLSConfig = g.ownTLS(f.TLSConfig, g.c.endpoints[i].Region)
+		a.tls[i] = f.TLSConfig
 		if n == 0 {
 			cc.Host, cc.Port, cc.TLSConfig = f.Host, f.Port, f.TLSConfig
 			continue
