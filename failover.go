@@ -22,6 +22,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/go-dsql/dsql/internal/endpoint"
+	"github.com/go-dsql/dsql/internal/explain"
 	"github.com/go-dsql/dsql/internal/failover"
 	"github.com/go-dsql/dsql/internal/seal"
 	"github.com/go-dsql/dsql/internal/sqlstate"
@@ -150,9 +151,6 @@ type attempt struct {
 	ready     atomic.Bool // the fields no longer change
 }
 
-// errNotTried is the error of endpoints that are not tried because of what an earlier one answered.
-var errNotTried = errors.New("dsql: not tried, because an endpoint refused the connection for a reason that holds for all")
-
 // move makes endpoint i the current one, after the failure of the one before. The token of the one
 // before is removed.
 func (g *gate) move(ctx context.Context, a *attempt, i int) error {
@@ -161,7 +159,7 @@ func (g *gate) move(ctx context.Context, a *attempt, i int) error {
 		g.c.judge(ctx, a, a.err)
 	}
 	if a.settled != nil {
-		return errNotTried
+		return explain.ErrNotTried
 	}
 	a.current, a.began, a.share, a.err = i, time.Now(), 0, nil
 	left := len(a.plan.Order) - slices.Index(a.plan.Order, i)
