@@ -40,7 +40,9 @@ func (c *Connector) prepare(ctx context.Context, cc *pgx.ConnConfig) (*gate, err
 	if _, err := c.retrieve(ctx, c.credentialsTimeout); err != nil {
 		return nil, err // before it costs a turn
 	}
+	waited := time.Now()
 	if err := c.takeTurn(ctx); err != nil {
+		c.logFailure(ctx, c.endpoint.Host, c.failedConnects, "dsql: no turn to connect", err, slog.Duration("duration", time.Since(waited)), slog.String("explanation", Explain(err)))
 		return nil, err
 	}
 	token, err := c.Token(ctx)
@@ -287,32 +289,38 @@ func (c *Connector) logConnect(ctx context.Context, host string, took time.Durat
 		c.logAt(ctx, host, slog.LevelDebug, "dsql: connected", duration)
 		return
 	}
-	attrs := []slog.Attr{duration, slog.String("error", err.Error()), slog.String("explanation", Explain(err))}
+	c.logFailure(ctx, host, c.failedConnects, "dsql: connect failed", err, duration, slog.String("explanation", Explain(err)))
+}
+
+// logFailure logs the first failure of a second at Warn, and the others at Debug: a pool without a
+// database tries again and again. What its caller canceled is not a failure.
+func (c *Connector) logFailure(ctx context.Context, host string, t *throttle, message string, err error, attrs ...slog.Attr) {
 	level := slog.LevelDebug
-	if !errors.Is(err, context.Canceled) {
-		if suppressed, ok := c.warnings.next(); ok {
-			level = slog.LevelWarn
-			attrs = append(attrs, slog.Int("suppressed", suppressed))
+	if !errors.Is(ctx.Err(), context.Canceled) {
+		if n := t.count(time.Now()); n > 0 {
+			level, attrs = slog.LevelWarn, append(attrs, slog.Int("failures", n))
 		}
 	}
-	c.logAt(ctx, host, level, "dsql: connect failed", attrs...)
+	c.logAt(ctx, host, level, message, append(attrs, slog.String("error", err.Error()))...)
 }
 
-// warnings lets one warning a second through and counts the others.
-type warnings struct {
-	mu         sync.Mutex
-	last       time.Time
-	suppressed int
+// throttle lets one failure a second through.
+type throttle struct {
+	mu   sync.Mutex
+	last time.Time // when one got through
+	n    int       // failures since
 }
 
-// next reports whether to warn now, and how many warnings were suppressed since the last.
-func (w *warnings) next() (suppressed int, ok bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if now := time.Now(); now.Sub(w.last) >= time.Second {
-		suppressed, w.last, w.suppressed = w.suppressed, now, 0
-		return suppressed, true
+// count returns how many failures there were since the last that got through, this one included, or
+// 0 if this one is held back.
+func (t *throttle) count(now time.Time) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.n++
+	if !t.last.IsZero() && now.Sub(t.last) < time.Second {
+		return 0
 	}
-	w.suppressed++
-	return 0, false
+	n := t.n
+	t.last, t.n = now, 0
+	return n
 }

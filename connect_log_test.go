@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -52,13 +55,28 @@ func (l *lines) all(t *testing.T) []map[string]any {
 		var m map[string]any
 		require.NoError(t, json.Unmarshal([]byte(line), &m))
 		if strings.HasPrefix(m["msg"].(string), "dsql: connect") {
-			require.Positive(t, m["duration"])
+			require.Contains(t, m, "duration")
 		}
 		delete(m, "duration")
 		delete(m, "time")
 		all = append(all, m)
 	}
 	return all
+}
+
+// levels returns the levels of the lines with a message, and the count of those that have one.
+func (l *lines) levels(t *testing.T, message string) (levels []any) {
+	t.Helper()
+	for _, line := range l.all(t) {
+		switch failures := line["failures"]; {
+		case line["msg"] != message:
+		case failures == nil:
+			levels = append(levels, line["level"])
+		default:
+			levels = append(levels, fmt.Sprint(line["level"], " ", failures))
+		}
+	}
+	return levels
 }
 
 func TestConnectionsAreLogged(t *testing.T) {
@@ -112,34 +130,73 @@ func TestRefusalsAreWarnings(t *testing.T) {
 	require.Contains(t, last["explanation"], "AWS IAM GRANT admin TO")
 }
 
-func TestFailedConnectsAreWarnedOfOnceASecond(t *testing.T) {
+// A pool without a database tries again and again: one warning a second says how often.
+func TestFailuresToConnectAreOneWarningASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dial, _ := dialCounter()
 		var log lines
-		pool, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(harness.Credentials), dial, log.option())
+		c, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host, Credentials: harness.Credentials}, dial, log.option())
 		require.NoError(t, err)
-		defer pool.Close()
-		for i := range 5 {
-			if i == 4 {
-				time.Sleep(time.Second)
-			}
-			require.ErrorIs(t, pool.Ping(t.Context()), errDialed)
-		}
-		var warned []any
-		failed := 0
-		for line := range strings.Lines(log.text.String()) {
-			var m map[string]any
-			require.NoError(t, json.Unmarshal([]byte(line), &m))
-			if m["msg"] == "dsql: connect failed" {
-				failed++
-				require.Contains(t, m["error"], "dialed")
-			}
-			if m["level"] == "WARN" {
-				warned = append(warned, m["suppressed"])
+		fail := func(times int) {
+			for range times {
+				time.Sleep(time.Millisecond)
+				_, err := c.Connect(t.Context())
+				require.ErrorIs(t, err, errDialed)
 			}
 		}
-		require.Equal(t, 5, failed)
-		require.Equal(t, []any{0.0, 3.0}, warned)
+		fail(5)
+		time.Sleep(time.Second)
+		fail(2)
+		time.Sleep(time.Second)
+		fail(1)
+		require.Equal(t, []any{"WARN 1", "DEBUG", "DEBUG", "DEBUG", "DEBUG", "WARN 5", "DEBUG", "WARN 2"}, log.levels(t, "dsql: connect failed"))
+	})
+}
+
+func TestACanceledConnectIsNotAWarning(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	var log lines
+	_, err := dsql.Connect(ctx, host, "", dsql.WithCredentials(harness.Credentials), log.option(), dsql.WithDialFunc(
+		func(ctx context.Context, _, _ string) (net.Conn, error) {
+			cancel()
+			return nil, ctx.Err()
+		}))
+	require.ErrorIs(t, err, context.Canceled)
+	require.Equal(t, []any{"DEBUG"}, log.levels(t, "dsql: connect failed"))
+}
+
+func TestNoTurnToConnectIsAWarning(t *testing.T) {
+	var log lines
+	_, err := dsql.Connect(t.Context(), host, "", dsql.WithCredentials(harness.Credentials), log.option(), dsql.WithConnectLimiter(noTurn{}))
+	require.ErrorContains(t, err, "turn")
+	require.Equal(t, []any{"WARN 1"}, log.levels(t, "dsql: no turn to connect"))
+}
+
+type noTurn struct{}
+
+func (noTurn) Wait(context.Context) error { return errors.New("none") }
+
+func TestMissingCredentialsAreOneWarningASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log lines
+		provider, _ := harness.Provider(func(_ context.Context, call int64) (aws.Credentials, error) {
+			if call == 1 {
+				return harness.Expiring(time.Minute), nil
+			}
+			return aws.Credentials{}, errDialed
+		})
+		c, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host, Credentials: provider}, log.option())
+		require.NoError(t, err)
+		time.Sleep(time.Hour)
+		for range 3 {
+			time.Sleep(400 * time.Millisecond)
+			_, err := c.Token(t.Context())
+			require.Error(t, err)
+		}
+		time.Sleep(400 * time.Millisecond)
+		_, err = c.Token(t.Context())
+		require.Error(t, err)
+		require.Equal(t, []any{"WARN 1", "DEBUG", "DEBUG", "WARN 3"}, log.levels(t, "dsql: no token"))
 	})
 }
 

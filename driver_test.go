@@ -9,7 +9,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
-	"github.com/go-dsql/dsql/dsqltest"
 	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/internal/harness"
 )
@@ -25,7 +24,7 @@ func TestRegisterDriver(t *testing.T) {
 	require.ErrorContains(t, err, "dsql: the URL has a password")
 	require.NotContains(t, err.Error(), "hunter2")
 
-	c := dsqltest.Start(t)
+	c := startCluster(t)
 	t.Setenv("AWS_CONFIG_FILE", "/dev/null")
 	for _, entry := range c.Env() {
 		for i := range entry {

@@ -182,9 +182,10 @@ func WithCredentialsTimeout(d time.Duration) Option {
 }
 
 // WithLogger logs to l: at Debug the cluster with where its region came from, and each token
-// (credentials' source and expiry) and connect (duration, outcome); at Warn a connect that failed or
-// had no credentials. Of several failed connects in a second one is logged at Warn, with the number
-// suppressed since the last, and the others at Debug. Never a secret. By default nothing is logged.
+// (credentials' source and expiry) and connect (duration, outcome). A connect that fails is logged at
+// Warn, with its explanation, and so is one without credentials: at most one of either kind a second,
+// with the number of failures since the last (failures); the others are at Debug, as is a connect
+// that its caller canceled. Never a secret. By default nothing is logged.
 func WithLogger(l *slog.Logger) Option {
 	return func(c *Config) error {
 		if l == nil {

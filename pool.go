@@ -47,7 +47,8 @@ type Connector struct {
 	credentialsTimeout time.Duration
 	limiter            interface{ Wait(context.Context) error }
 	logger             *slog.Logger // nil: nothing is logged
-	warnings           *warnings
+	failedConnects     *throttle
+	failedTokens       *throttle
 	dialer             seal.Dialer
 	seal               seal.Seal
 	pool               *pgxpool.Config // never handed out, only copies of it
@@ -81,7 +82,8 @@ func NewConnector(ctx context.Context, cfg Config, opts ...Option) (*Connector, 
 		limiter:            cfg.ConnectLimiter,
 		logger:             cfg.Logger,
 		pools:              new(poolList),
-		warnings:           new(warnings),
+		failedConnects:     new(throttle),
+		failedTokens:       new(throttle),
 	}
 	if c.limiter == nil {
 		c.limiter = newLimiter(defaultConnectRate, defaultConnectBurst)

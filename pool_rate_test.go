@@ -119,7 +119,7 @@ func TestConnectRateIsRefused(t *testing.T) {
 // coldStart opens n connections, 40 at a time, and returns those that failed.
 func coldStart(t *testing.T, n int, quota dsqltest.Option, guard dsql.Option) (failed int64, err error) {
 	t.Helper()
-	c := dsqltest.Start(t, quota)
+	c := startCluster(t, quota)
 	connector := newConnector(t, c, guard)
 	jobs := make(chan struct{})
 	var failures atomic.Int64

@@ -14,7 +14,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
-	"github.com/go-dsql/dsql/dsqltest"
 	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/internal/harness"
 )
@@ -98,7 +97,7 @@ func (c mute) Write(b []byte) (int, error) {
 // even an error.
 func TestASilentConnectionIsGivenUpAndAnotherTaken(t *testing.T) {
 	t.Parallel()
-	c := dsqltest.Start(t)
+	c := startCluster(t)
 	var opened []mute
 	pool := harness.ClusterPool(t, c, dsql.WithPoolConfig(func(p *pgxpool.Config) error {
 		p.ConnConfig.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) {

@@ -18,7 +18,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
-	"github.com/go-dsql/dsql/dsqltest"
 	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/internal/harness"
 	"github.com/go-dsql/dsql/occ"
@@ -107,7 +106,7 @@ func TestStatementThatWasCutRunsOnce(t *testing.T) {
 }
 
 func TestDeadIdleConnectionIsReplacedBeforeAnythingIsSent(t *testing.T) {
-	c := dsqltest.Start(t)
+	c := startCluster(t)
 	var conns []net.Conn
 	db, err := dsql.OpenDB(t.Context(), c.Endpoint(), "", append(c.Options(), dsql.WithPoolConfig(func(p *pgxpool.Config) error {
 		dial := p.ConnConfig.DialFunc
@@ -208,7 +207,7 @@ func (c tracing) Connect(ctx context.Context) (driver.Conn, error) {
 }
 
 func TestConnectorCanBeWrapped(t *testing.T) {
-	c := dsqltest.Start(t)
+	c := startCluster(t)
 	cfg := dsql.Config{Endpoint: c.Endpoint()}
 	for _, opt := range c.Options() {
 		require.NoError(t, opt(&cfg))
@@ -236,7 +235,7 @@ func TestConnectorCanBeWrapped(t *testing.T) {
 }
 
 func TestRefusedConnectionOfDatabaseSQLIsExplained(t *testing.T) {
-	c := dsqltest.Start(t)
+	c := startCluster(t)
 	db, err := dsql.OpenDB(t.Context(), c.Endpoint(), "", append(c.Options(), dsql.WithUser("nobody"))...)
 	require.NoError(t, err)
 	defer db.Close()

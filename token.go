@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -69,7 +68,7 @@ func (c *Connector) retrieve(ctx context.Context, timeout time.Duration) (aws.Cr
 	defer cancel()
 	creds, err := c.credentials.Retrieve(waiting)
 	if err = checkCredentials(creds, err, timeout); err != nil {
-		c.log(ctx, slog.LevelWarn, "dsql: no token", slog.String("error", err.Error()))
+		c.logFailure(ctx, c.endpoint.Host, c.failedTokens, "dsql: no token", err)
 		return aws.Credentials{}, err
 	}
 	return creds, nil

@@ -34,10 +34,17 @@ type Cluster struct {
 	awsFile     string                 // path of an AWS configuration file with the credentials
 	credentials func() aws.Credentials // a function, so that printing shows no key
 	server      *postgres.Server
-	targeted    *atomic.Bool // a fault by target has been set; shared with the peer
+	roles       []string // of WithRole
+	shared      *shared
 	proxy       *proxy.Proxy
 	peer        *Cluster // the other endpoint; nil: there is none
 	close       func() error
+}
+
+// shared is what a cluster and its peer know about their data.
+type shared struct {
+	targeted atomic.Bool // a fault by target has been set
+	changed  atomic.Bool // by ApplySchema or a fault by target
 }
 
 // Start runs a cluster until the test and its subtests are over. It fails the test if it finds no
@@ -71,7 +78,8 @@ func Run(ctx context.Context, opts ...Option) (*Cluster, error) {
 		database:    "dsql_" + newClusterID(),
 		credentials: func() aws.Credentials { return cfg.credentials },
 		server:      server,
-		targeted:    new(atomic.Bool),
+		roles:       cfg.roles,
+		shared:      &shared{},
 	}
 	c.close = sync.OnceValue(c.shutdown)
 	if err := c.createDatabase(ctx, cfg.roles); err != nil {
@@ -83,7 +91,7 @@ func Run(ctx context.Context, opts ...Option) (*Cluster, error) {
 	if cfg.peer == "" {
 		return c, nil
 	}
-	c.peer = &Cluster{database: c.database, credentials: c.credentials, server: server, targeted: c.targeted, close: c.close, peer: c}
+	c.peer = &Cluster{database: c.database, credentials: c.credentials, server: server, roles: c.roles, shared: c.shared, close: c.close, peer: c}
 	cfg.id, cfg.region = newClusterID(), cfg.peer
 	if err := c.peer.listen(cfg, c.proxy); err != nil {
 		return nil, errors.Join(err, c.Close())

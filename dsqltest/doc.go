@@ -27,7 +27,8 @@
 //     [Cluster.LastRefusal] returns the exact reason.
 //   - Roles are admin; those of CREATE ROLE, which may connect once AWS IAM GRANT has granted them
 //     to [Cluster.Principal]; and those of [WithRole], which does both.
-//   - Writers never block. Of two that write one row, the loser's COMMIT fails with 40001 (OC000).
+//   - No writer waits for an open transaction. Of two that write or lock one row, the first to
+//     commit wins; the other sees its own writes until its COMMIT fails with 40001 (OC000).
 //     After a schema change, every other session fails once with 40001 (OC001).
 //   - What DSQL does not support is refused in its words: statements, types, settings, isolation
 //     levels, savepoints, two DDL statements in one transaction, DDL together with DML, more than
@@ -41,15 +42,19 @@
 // Methods of [Cluster] inject faults: [Cluster.ConflictNext] and [Cluster.SchemaConflictNext] at
 // COMMIT, [Cluster.CutAtCommit], [Cluster.CutConnections], [Cluster.ExpireSessions],
 // [Cluster.RefuseConnections], [Cluster.SetWaking], [Cluster.Pause] and [Cluster.Resume],
-// [Cluster.SetLatency], [Cluster.SetClockOffset]. [WithConnectionLimit] and [WithConnectQuota]
-// enforce quotas. [Cluster.Stats] counts. [Schema] applies schema files.
+// [Cluster.SetLatency], [Cluster.SetClockOffset]. [Cluster.Cut] and [Cluster.BlackHole] take an
+// endpoint down, of which [WithPeer] gives the cluster two. [Cluster.ConflictOn],
+// [Cluster.HoldIndexJobs] and [Cluster.FailIndexJobs] have a target. [Cluster.Restore] ends all
+// faults. [WithConnectionLimit] and [WithConnectQuota] enforce quotas. [Cluster.Stats] counts and
+// [Cluster.Log] lists. [Schema] applies schema files.
+//
+// [Cluster.URL] and [Cluster.Env] are for programs that take a URL and an environment.
 //
 // # Known differences
 //
-//   - The second session to write a row loses, even if the first then rolls back. A transaction
-//     does not see its own writes to rows that it has lost. Where the reply to a statement cannot
-//     be synthesized, as with RETURNING, the statement fails instead of COMMIT.
-//   - A row that was only locked, with FOR UPDATE, is free once its transaction has ended.
+//   - A write waits up to a third of a second for a session that is executing a statement in a
+//     transaction that holds the row. A COMMIT fails with 40001 (OC000) also if the transaction
+//     gave up its rows to another and its client was told the value of a sequence after that row.
 //   - Indexes are built synchronously. Keys may be as long as PostgreSQL's.
 //   - A client's message over 10 MiB is refused with 08P01, as documented; a real cluster was seen
 //     to close the connection silently.

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
@@ -26,7 +25,7 @@ func program(ctx context.Context, url string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, connector.PoolConfig())
+	pool, err := connector.NewPool(ctx)
 	if err != nil {
 		return "", err
 	}
@@ -81,7 +80,7 @@ func TestConfigOpensTheCluster(t *testing.T) {
 	cfg.User = "app"
 	connector, err := dsql.NewConnector(t.Context(), cfg)
 	require.NoError(t, err)
-	pool, err := pgxpool.NewWithConfig(t.Context(), connector.PoolConfig())
+	pool, err := connector.NewPool(t.Context())
 	require.NoError(t, err)
 	defer pool.Close()
 	var user string

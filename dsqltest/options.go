@@ -144,7 +144,7 @@ func WithRole(name string) Option {
 }
 
 // WithConnectionLimit refuses connections beyond n open ones, with SQLSTATE 53300. DSQL's quota is
-// 10,000. Without the option the limit is PostgreSQL's, about 5,000 for all clusters of the process;
+// 10,000. Without the option the limit is PostgreSQL's, about 2,000 for all clusters of the process;
 // it is refused with SQLSTATE 53000, which DSQL does not use.
 func WithConnectionLimit(n int) Option {
 	return func(cfg *config) error {

@@ -25,15 +25,10 @@ func TestSchemaAppliesFilesInOrderAndWaitsForIndexes(t *testing.T) {
 
 func TestSchemaIsTriedAgainAfterAConflict(t *testing.T) {
 	c := Start(t)
-	other := connect(t, c)
-	apply(t, other, "CREATE TABLE t (id int PRIMARY KEY)", "BEGIN", "INSERT INTO t VALUES (1)")
-	done := make(chan error, 1)
-	go func() {
-		done <- c.applySchema(t.Context(), fstest.MapFS{"1.sql": {Data: []byte("INSERT INTO t VALUES (1)")}})
-	}()
-	require.Eventually(t, func() bool { return c.Stats().Conflicts > 0 }, testWait, tick)
-	apply(t, other, "ROLLBACK")
-	require.NoError(t, <-done)
+	apply(t, connect(t, c), "CREATE TABLE t (id int PRIMARY KEY)")
+	require.NoError(t, c.ConflictOn(2, "t"))
+	Schema(t, c, fstest.MapFS{"1.sql": {Data: []byte("INSERT INTO t VALUES (1)")}})
+	require.Equal(t, 2, c.Stats().Conflicts)
 }
 
 func TestSchemaNamesTheFileAndTheStatementThatFails(t *testing.T) {
@@ -42,7 +37,7 @@ func TestSchemaNamesTheFileAndTheStatementThatFails(t *testing.T) {
 		"CREATE TABLE t (id int); CREATE INDEX ON t (id)":                                                         "1.sql: CREATE INDEX ON t (id): ERROR: unsupported mode. please use CREATE INDEX ASYNC.",
 		"CREATE TABLE twice (id int); INSERT INTO twice VALUES (1), (1); CREATE UNIQUE INDEX ASYNC ON twice (id)": "dsqltest: an index build failed: Found duplicate key while validating index for UCVs",
 	} {
-		require.ErrorContains(t, c.applySchema(t.Context(), fstest.MapFS{"1.sql": {Data: []byte(text)}}), want)
+		require.ErrorContains(t, c.ApplySchema(t.Context(), fstest.MapFS{"1.sql": {Data: []byte(text)}}), want)
 	}
-	require.ErrorContains(t, c.applySchema(t.Context(), fstest.MapFS{}), "dsqltest: the schema must have files *.sql")
+	require.ErrorContains(t, c.ApplySchema(t.Context(), fstest.MapFS{}), "dsqltest: the schema must have files *.sql")
 }

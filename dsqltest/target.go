@@ -38,7 +38,8 @@ func (c *Cluster) FailIndexJobs(details string) error {
 func (c *Cluster) setTargetFault(method, sql string, args ...any) error {
 	ctx, cancel := context.WithTimeout(context.Background(), targetTimeout)
 	defer cancel()
-	c.targeted.Store(true)
+	c.shared.targeted.Store(true)
+	c.shared.changed.Store(true)
 	if err := c.server.Exec(ctx, c.database, sql, args...); err != nil {
 		return fmt.Errorf("dsqltest: %s: %w", method, err)
 	}
@@ -47,7 +48,7 @@ func (c *Cluster) setTargetFault(method, sql string, args ...any) error {
 
 // endTargetFaults ends the faults by target of both endpoints.
 func (c *Cluster) endTargetFaults() {
-	if !c.targeted.Swap(false) {
+	if !c.shared.targeted.Swap(false) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), targetTimeout)

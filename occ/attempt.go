@@ -73,7 +73,7 @@ func (r *run) attempt(ctx context.Context, db TxBeginner, fn func(pgx.Tx) error)
 	if failed := began(err); failed != nil {
 		return failed
 	}
-	tx := &attemptTx{Tx: b.tx, session: newSession(b.conn), run: r}
+	tx := &attemptTx{Tx: b.tx, session: newSession(b.conn), run: r, direct: b.direct}
 	if b.conn != nil && ownConn(db) != nil {
 		tx.owned = true
 		tx.watchEnds() // the callback may use the connection as well
@@ -90,18 +90,13 @@ func (r *run) attempt(ctx context.Context, db TxBeginner, fn func(pgx.Tx) error)
 	if failed := tx.judge(ctx, err); failed != nil {
 		return failed
 	}
-	if !b.direct {
-		tx.closed = true
-		tx.watchEnds()
-		tx.watch.Reset()
-		err := b.tx.Commit(ctx)
-		outcome := tx.watch.Outcome(err)
-		tx.unwatch()
-		return r.classifyCommit(ctx, outcome, err, tx.failed)
-	}
 	tx.closed = true
+	tx.unwatch() // whoever ended the transaction before COMMIT has been seen
+	if !b.direct {
+		err := b.tx.Commit(ctx)
+		return r.classifyCommit(ctx, pgtx.ErrorOutcome(err), err, tx.failed)
+	}
 	outcome, err := pgtx.Commit(ctx, b.conn, r.txOptions.CommitQuery)
-	tx.unwatch()
 	return r.classifyCommit(ctx, outcome, err, tx.failed)
 }
 
@@ -193,14 +188,18 @@ func (r *run) unknownOutcome(ctx context.Context, err error) *failure {
 // finish ends what has not ended: it rolls back, whether or not ctx has ended, and stops the watch.
 // pgx closes the connection if a rollback fails, and nothing has been committed then.
 func (tx *attemptTx) finish(ctx context.Context) (err error) {
-	if !tx.closed {
-		tx.closed = true
-		ctx, cancel := tx.run.rollbackContext(ctx)
-		defer cancel()
-		tx.rolledBack = true
-		err = tx.Tx.Rollback(ctx)
+	if tx.closed {
+		return nil
 	}
+	tx.closed = true
+	tx.rolledBack = true
 	tx.unwatch()
+	ctx, cancel := tx.run.rollbackContext(ctx)
+	defer cancel()
+	err = tx.Tx.Rollback(ctx)
+	if !tx.direct {
+		tx.pg = nil // it may be somebody else's by now
+	}
 	return err
 }
 

@@ -18,6 +18,7 @@ type attemptTx struct {
 	session
 	run *run
 
+	direct     bool   // the connection stays the attempt's after ROLLBACK
 	owned      bool   // the connection is the caller's, not a pool's
 	sql        string // the last statement, up to the first error
 	failed     error  // the server's first error

@@ -7,10 +7,10 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/go-dsql/dsql/internal/errno"
 	"github.com/go-dsql/dsql/internal/sqlstate"
 )
 
@@ -148,6 +148,6 @@ func isLost(err error) bool {
 		errors.Is(err, driver.ErrBadConn) ||
 		errors.Is(err, io.EOF) ||
 		errors.Is(err, io.ErrUnexpectedEOF) ||
-		errors.Is(err, syscall.ECONNREFUSED) ||
-		errors.Is(err, syscall.ECONNRESET)
+		errno.In(err, errno.Refused) ||
+		errno.In(err, errno.Reset)
 }

@@ -2,12 +2,12 @@ package occ_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -168,7 +168,7 @@ type breakable struct {
 func (c *breakable) Write(b []byte) (int, error) {
 	if c.broken.Load() {
 		c.Conn.Close()
-		return 0, &net.OpError{Op: "write", Net: "tcp", Err: syscall.EPIPE}
+		return 0, &net.OpError{Op: "write", Net: "tcp", Err: errors.New("broken pipe")}
 	}
 	return c.Conn.Write(b)
 }

@@ -115,10 +115,20 @@ func WithTxOptions(o pgx.TxOptions) RetryOption {
 	}
 }
 
-// WithOnRetry calls f before each wait, on the goroutine that waits.
+// WithOnRetry calls f before each wait, on the goroutine that waits. Several are called in order.
 func WithOnRetry(f func(RetryEvent)) RetryOption {
 	return func(p *policy) error {
-		p.onRetry = f
+		before := p.onRetry
+		switch {
+		case f == nil:
+		case before == nil:
+			p.onRetry = f
+		default:
+			p.onRetry = func(e RetryEvent) {
+				before(e)
+				f(e)
+			}
+		}
 		return nil
 	}
 }

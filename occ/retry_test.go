@@ -3,6 +3,7 @@ package occ_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"testing"
 	"testing/synctest"
@@ -251,6 +252,21 @@ func TestZeroRetryOptionsAreDefaults(t *testing.T) {
 			occ.WithSerialKey(""), occ.WithTxOptions(pgx.TxOptions{}))
 		require.Error(t, err)
 		require.Equal(t, 30*time.Second, time.Since(start))
+	})
+}
+
+func TestEveryOnRetryIsCalled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var calls int
+		var told []string
+		note := func(who string) occ.RetryOption {
+			return occ.WithOnRetry(func(e occ.RetryEvent) { told = append(told, fmt.Sprint(who, e.Attempt)) })
+		}
+		err := occ.Retry(t.Context(), always(&calls, pgError("40001", dataMessage)),
+			note("a"), occ.WithOnRetry(nil), note("b"), occ.WithMaxAttempts(3))
+		require.Error(t, err)
+		require.Equal(t, []string{"a1", "b1", "a2", "b2"}, told)
 	})
 }
 

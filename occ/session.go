@@ -18,6 +18,8 @@ type session struct {
 	pg    *pgconn.PgConn // nil: a driver that is not pgx
 	inTx  bool           // the server said so after BEGIN
 	watch *pgtx.Watch    // nil: nothing can end the transaction unseen
+
+	unwatched bool // watch has stopped
 }
 
 func newSession(conn *pgx.Conn) session {
@@ -30,14 +32,17 @@ func newSession(conn *pgx.Conn) session {
 
 // watchEnds sees from now on who ends the transaction.
 func (s *session) watchEnds() {
-	if s.watch == nil && s.pg != nil {
+	if s.watch == nil && s.pg != nil && !s.pg.IsClosed() {
 		s.watch = pgtx.NewWatch(s.pg)
 	}
 }
 
+// unwatch ends the watch, while the connection is certainly the session's. What it has seen stays.
 func (s *session) unwatch() {
-	s.watch.Stop()
-	s.watch = nil
+	if !s.unwatched {
+		s.unwatched = true
+		s.watch.Stop()
+	}
 }
 
 // endedItself returns the failure of an attempt whose callback ended the transaction itself by SQL,

@@ -37,10 +37,7 @@ type Statement struct {
 	SQL     string // what PostgreSQL is to run
 	Tag     string // the command tag, if not PostgreSQL's
 	Refusal *Refusal
-	Verb    string // INSERT, UPDATE or DELETE of a Write
-	// Instead is a query for what a Write or a Lock would return that changes and locks
-	// nothing: a Write's number of rows, a Lock's rows. It has the same parameters. It is
-	// empty where there is no such query, as with RETURNING.
+	// Instead is a Lock without its locking clause.
 	Instead string
 	// EstimatesCost is for EXPLAIN ANALYZE VERBOSE as text, whose answer DSQL ends with an
 	// estimate of DPUs.
@@ -110,8 +107,7 @@ func parse(s source, sql string) Statement {
 		return st
 	}
 	switch st.Kind {
-	case Write:
-		st.Verb, st.Instead = s.count()
+	case Write: // as it is
 	case Lock:
 		st.Instead = s.unlocked()
 	default:

@@ -17,7 +17,7 @@ func ParseDialAddress(given string) (string, error) {
 	if strings.HasPrefix(name, "[") && strings.HasSuffix(name, "]") {
 		bare = name[1 : len(name)-1]
 	}
-	if ip, err := netip.ParseAddr(bare); err == nil {
+	if ip, err := netip.ParseAddr(bare); err == nil && !strings.ContainsAny(bare, notInHosts) {
 		return netip.AddrPortFrom(ip, Port).String(), nil
 	}
 	host, dialPort := name, strconv.Itoa(Port)
@@ -28,11 +28,17 @@ func ParseDialAddress(given string) (string, error) {
 		}
 	}
 	n, err := strconv.ParseUint(dialPort, 10, 16)
-	if err != nil || n == 0 || host == "" || strings.ContainsAny(host, "@?#=;/, \t\n\x00") {
+	if err != nil || n == 0 || host == "" || strings.ContainsAny(host, notInHosts) {
+		return "", dialAddressError(given)
+	}
+	if _, err := netip.ParseAddr(host); err != nil && strings.Contains(host, ":") {
 		return "", dialAddressError(given)
 	}
 	return net.JoinHostPort(host, dialPort), nil
 }
+
+// notInHosts are characters that no host has, nor the zone of an IPv6 address.
+const notInHosts = "[]@?#=;/, \t\r\n\x00"
 
 func dialAddressError(given string) error {
 	return fmt.Errorf("dsql: the dial address %s must be a host name or an IP address, with or without a port", redact.Host(given))

@@ -25,3 +25,11 @@ func TestDialAddressShapes(t *testing.T) {
 		require.Equal(t, want, got, address)
 	}
 }
+
+func TestDialAddressIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, address := range []string{"", "[", "]", "[]", "[a", "a]", "[a:b]:1", "a:b:1", "host:0", "host:65536", ":5432", "host:", "a b", "user@host", "::%#", "[::%]]"} {
+		_, err := endpoint.ParseDialAddress(address)
+		require.ErrorContains(t, err, "dsql: the dial address ", address)
+	}
+}

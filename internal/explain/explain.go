@@ -9,12 +9,12 @@ import (
 	"errors"
 	"io"
 	"net"
-	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/go-dsql/dsql/internal/errno"
 	"github.com/go-dsql/dsql/internal/sqlstate"
 	"github.com/go-dsql/dsql/occ"
 )
@@ -127,20 +127,16 @@ func explainNetwork(err error, at target) string {
 		return explainTimeout(err.Error(), at)
 	}
 	switch {
-	case isAny(err, refusedErrnos):
+	case errno.In(err, errno.Refused):
 		return at.fill("Nothing listens on the dial address. With WithDialAddress or WithDialFunc, check that the tunnel is up and on that port; otherwise a firewall rejects port 5432.")
-	case isAny(err, unreachableErrnos):
+	case errno.In(err, errno.Unreachable):
 		return at.fill("This machine has no route to one of the addresses tried. DSQL endpoints have IPv4 and IPv6 addresses: if one family has no route, the error of the other is the cause. On an IPv4-only or IPv6-only network, add a route (NAT, DNS64, egress gateway) or use PrivateLink; see docs/privatelink.md.")
 	case errors.As(err, new(*pgconn.ConnectError)):
 		return explainHandshake(err, at)
-	case errors.Is(err, io.ErrUnexpectedEOF), isAny(err, resetErrnos), errors.Is(err, pgconn.ErrConnClosed):
+	case errors.Is(err, io.ErrUnexpectedEOF), errno.In(err, errno.Reset), errors.Is(err, pgconn.ErrConnClosed):
 		return "The connection was closed. DSQL closes every connection after 60 minutes without a message; a pool replaces its connections after 50 to 55 minutes, so this affects connections that are held longer or used outside a pool. Uncommitted changes are lost; a statement outside a transaction may have been applied."
 	}
 	return ""
-}
-
-func isAny(err error, errnos []error) bool {
-	return slices.ContainsFunc(errnos, func(errno error) bool { return errors.Is(err, errno) })
 }
 
 func explainCertificate(err error, at target) string {
@@ -176,7 +172,7 @@ func explainHandshake(err error, at target) string {
 
 // isCut reports whether the other side closed the connection.
 func isCut(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || isAny(err, resetErrnos) || errors.Is(err, pgconn.ErrConnClosed)
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errno.In(err, errno.Reset) || errors.Is(err, pgconn.ErrConnClosed)
 }
 
 // timeouts identifies the step by the words of pgx's error, which keeps nothing else of a timeout.

@@ -53,7 +53,8 @@ func (w *Watch) Stop() {
 	if w == nil {
 		return
 	}
-	if w.holders--; w.holders == 0 {
+	// pgx closes a connection in the background, where it still uses the trace.
+	if w.holders--; w.holders == 0 && !w.pg.IsClosed() {
 		w.pg.Frontend().Untrace()
 		delete(w.pg.CustomData(), watchKey)
 	}

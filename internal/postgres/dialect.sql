@@ -688,3 +688,20 @@ BEGIN
 	END LOOP;
 END
 $$;
+
+-- Random values that are the same when a transaction executes its writes again: PostgreSQL resets
+-- the setting when it rolls back to a savepoint.
+CREATE FUNCTION sys.next_random() RETURNS text LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+	n bigint := 1 + coalesce(nullif(sys.engine_setting('dsqltest.random', true), ''), '0')::bigint;
+BEGIN
+	PERFORM sys.engine_set('dsqltest.random', n::text, true);
+	RETURN pg_catalog.md5(pg_catalog.concat(pg_catalog.pg_backend_pid(), ' ', pg_catalog.now(), ' ', n));
+END
+$$;
+
+CREATE OR REPLACE FUNCTION pg_catalog.gen_random_uuid() RETURNS uuid LANGUAGE sql VOLATILE
+AS $$SELECT overlay(overlay(sys.next_random() PLACING '4' FROM 13) PLACING '8' FROM 17)::uuid$$;
+
+CREATE OR REPLACE FUNCTION pg_catalog.random() RETURNS double precision LANGUAGE sql VOLATILE
+AS $$SELECT ('x' || pg_catalog.substr(sys.next_random(), 1, 13))::bit(52)::bigint / 4503599627370496.0::double precision$$;

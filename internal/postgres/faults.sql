@@ -68,6 +68,9 @@ $$;
 
 CREATE TRIGGER fault BEFORE INSERT ON sys.job FOR EACH ROW EXECUTE FUNCTION sys.fault_job();
 
+-- DSQL has no triggers that a client sees.
+UPDATE pg_catalog.pg_trigger SET tgisinternal = true WHERE tgrelid = 'sys.job'::regclass;
+
 CREATE PROCEDURE sys.set_job_fault(held boolean, details text) LANGUAGE sql AS $$
 	DELETE FROM sys.job_fault;
 	INSERT INTO sys.job_fault VALUES (held, details);

@@ -73,14 +73,33 @@ func (s *Server) Dial(ctx context.Context) (net.Conn, error) {
 // CreateDatabase creates a database that is owned by the role admin and open to every role. It
 // fails if the name is taken.
 func (s *Server) CreateDatabase(ctx context.Context, name string) error {
-	sql := "CREATE DATABASE " + quote(name) + " OWNER admin TEMPLATE template1"
-	if s.major >= 15 {
-		sql += " STRATEGY file_copy" // without fsync three times faster than the default
-	}
-	if err := s.Exec(ctx, "postgres", sql); err != nil {
+	if err := s.Exec(ctx, "postgres", s.createSQL(name, "template1")); err != nil {
 		return fmt.Errorf("dsqltest: creating database %q: %w", name, err)
 	}
 	return nil
+}
+
+// ReplaceDatabase replaces a database that has no sessions by a copy of another that has none.
+func (s *Server) ReplaceDatabase(ctx context.Context, name, template string) error {
+	conn, err := s.connect(ctx, "postgres")
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.Background())
+	for _, sql := range []string{"DROP DATABASE IF EXISTS " + quote(name), s.createSQL(name, template)} {
+		if _, err := conn.Exec(ctx, sql); err != nil {
+			return fmt.Errorf("dsqltest: replacing database %q: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (s *Server) createSQL(name, template string) string {
+	sql := "CREATE DATABASE " + quote(name) + " OWNER admin TEMPLATE " + quote(template)
+	if s.major >= 15 {
+		sql += " STRATEGY file_copy" // without fsync three times faster than the default
+	}
+	return sql
 }
 
 // DropDatabase removes a database and ends its sessions. It succeeds if there is none of that name.

@@ -17,6 +17,7 @@ const ddlSavepoint = "dsqltest_ddl"
 // conflict when they go on: so where PostgreSQL would wait, the idle transactions of other sessions
 // are rolled back.
 func (s *session) execDDL(st *dialect.Statement, send func()) bool {
+	s.proxy.functions.add(st.SQL)
 	inBlock := s.inTransaction()
 	var replies []message
 	for range ddlAttempts {

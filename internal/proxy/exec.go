@@ -27,6 +27,11 @@ func (s *session) writes(st *dialect.Statement) bool {
 		return s.txStatus() != 'E'
 	case dialect.Setting:
 		return s.txStatus() == 'T' && s.tx.savepoint
+	case dialect.Read:
+		if s.tx.savepoint && volatile.MatchString(st.SQL) {
+			return s.txStatus() == 'T'
+		}
+		return s.txStatus() != 'E' && (explained.MatchString(st.SQL) || s.proxy.functions.isCalledIn(st.SQL))
 	}
 	return false
 }
@@ -90,12 +95,14 @@ func (s *session) execCommit(st *dialect.Statement, explicit bool) bool {
 
 // commit has PostgreSQL commit. Rivals do not look meanwhile whether they have lost.
 func (s *session) commit(st *dialect.Statement) []message {
-	if s.tx.committed == nil {
-		return s.query(st.SQL)
+	if s.tx.committed != nil {
+		s.proxy.redoing.Lock()
+		defer s.proxy.redoing.Unlock()
 	}
-	s.proxy.redoing.Lock()
-	defer s.proxy.redoing.Unlock()
-	replies := s.query(st.SQL)
+	var replies []message
+	x := s.expectCollect(nil, &replies)
+	s.server.send(&pgproto3.Query{String: st.SQL})
+	s.await(x) // a deferred constraint may wait for a row
 	if slices.ContainsFunc(replies, func(m message) bool { return m.kind() == 'C' && m.text() == "COMMIT" }) {
 		s.tx.setCommitted()
 	}

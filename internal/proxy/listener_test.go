@@ -19,10 +19,11 @@ func TestListenerClosesWithTheLastProxy(t *testing.T) {
 	t.Run("clients", func(t *testing.T) { // which are closed at its end
 		first, second := start(t), start(t)
 		require.Equal(t, first.Address(), second.Address())
+		var sleeping []<-chan error
 		for _, c := range []*cluster{first, second} {
 			conn, err := login(t, pgConfig(t, c, "admin", signToken(t, c, "admin")))
 			require.NoError(t, err)
-			execSleep(t, c, conn)
+			sleeping = append(sleeping, execSleep(t, c, conn))
 		}
 		_, err := net.Dial("tcp", first.Address()) // sends nothing
 		require.NoError(t, err)
@@ -31,6 +32,9 @@ func TestListenerClosesWithTheLastProxy(t *testing.T) {
 		require.NoError(t, newPool(t, second).Ping(t.Context()))
 		address := second.Address()
 		second.Close()
+		for _, done := range sleeping {
+			require.Error(t, <-done)
+		}
 
 		_, err = net.Dial("tcp", address)
 		require.ErrorContains(t, err, "refused")
@@ -42,7 +46,7 @@ func TestListenerClosesWithTheLastProxy(t *testing.T) {
 
 func TestHandshakeTimeout(t *testing.T) {
 	c := start(t)
-	impatient, err := listen(anyPort, 50*time.Millisecond)
+	impatient, err := listen(anyPort, time.Second)
 	require.NoError(t, err)
 	t.Cleanup(impatient.close)
 	impatient.mu.Lock()
@@ -65,6 +69,7 @@ func TestHandshakeTimeout(t *testing.T) {
 	}
 	for name, step := range steps {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			raw := dialTCP(t, impatient.net.Addr().String())
 			step(raw)
 			_, err := io.Copy(io.Discard, raw)

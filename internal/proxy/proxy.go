@@ -7,7 +7,8 @@
 //   - listener accepts it, completes TLS and routes it to a Proxy (listener.go, tls.go, route.go);
 //   - Proxy authenticates it and opens a connection to PostgreSQL (connect.go, auth.go);
 //   - frontend reads the client's messages (frontend.go, extended.go);
-//   - session executes statements and tracks the transaction (exec.go, write.go, ddl.go);
+//   - session executes statements and tracks the transaction (exec.go, ddl.go) and
+//     its conflicts with others (write.go, attempt.go, unblock.go, isolate.go);
 //   - relay sends to PostgreSQL and delivers its replies (relay.go, replies.go).
 package proxy
 
@@ -80,8 +81,9 @@ type Proxy struct {
 
 // group is what the endpoints of one cluster share.
 type group struct {
-	catalog atomic.Int64 // version of the schema
-	redoing sync.Mutex   // held while a transaction executes its writes again
+	catalog   atomic.Int64 // version of the schema
+	functions functions
+	redoing   sync.Mutex // held while a transaction executes its writes again
 
 	linked sync.Mutex
 	all    []*Proxy
@@ -101,6 +103,23 @@ func (g *group) allSessions() (sessions []*session) {
 		sessions = append(sessions, p.openSessions()...)
 	}
 	return sessions
+}
+
+// IfUnused calls f if no client has ever connected to an endpoint of the cluster, and reports
+// whether it did. Clients that connect meanwhile wait for f.
+func (g *group) IfUnused(f func()) bool {
+	g.linked.Lock()
+	defer g.linked.Unlock()
+	unused := true
+	for _, p := range g.all {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		unused = unused && p.stats.Connects == 0 && len(p.open) == 0
+	}
+	if unused {
+		f()
+	}
+	return unused
 }
 
 // Start makes the cluster reachable at [Proxy.Address] until Close.

@@ -108,16 +108,37 @@ func BenchmarkQuery(b *testing.B) {
 	require.NoError(b, err)
 	defer straight.Close(context.Background())
 
-	query := func(conn *pgx.Conn) time.Duration {
+	_, err = through.Exec(b.Context(), "CREATE TABLE t (id int PRIMARY KEY, n int)")
+	require.NoError(b, err)
+	_, err = through.Exec(b.Context(), "INSERT INTO t VALUES (1, 0)")
+	require.NoError(b, err)
+	query := func(conn *pgx.Conn) {
 		var one int
-		start := time.Now()
 		require.NoError(b, conn.QueryRow(b.Context(), "SELECT 1").Scan(&one))
+	}
+	transaction := func(conn *pgx.Conn) {
+		var n int
+		tx, err := conn.Begin(b.Context())
+		require.NoError(b, err)
+		require.NoError(b, tx.QueryRow(b.Context(), "SELECT n FROM t WHERE id = $1", 1).Scan(&n))
+		_, err = tx.Exec(b.Context(), "UPDATE t SET n = $2 WHERE id = $1", 1, n+1)
+		require.NoError(b, err)
+		require.NoError(b, tx.Commit(b.Context()))
+	}
+	b.Run("SELECT 1", func(b *testing.B) { compare(b, query, through.Conn(), straight) })
+	b.Run("BEGIN, SELECT, UPDATE, COMMIT", func(b *testing.B) { compare(b, transaction, through.Conn(), straight) })
+}
+
+func compare(b *testing.B, run func(*pgx.Conn), through, straight *pgx.Conn) {
+	measure := func(conn *pgx.Conn) time.Duration {
+		start := time.Now()
+		run(conn)
 		return time.Since(start)
 	}
 	var cluster, direct []time.Duration
 	for b.Loop() {
-		cluster = append(cluster, query(through.Conn()))
-		direct = append(direct, query(straight))
+		cluster = append(cluster, measure(through))
+		direct = append(direct, measure(straight))
 	}
 	median := func(times []time.Duration) float64 {
 		slices.Sort(times)

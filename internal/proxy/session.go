@@ -39,11 +39,19 @@ func (p *Proxy) runSession(client, server net.Conn, user string) {
 	var replies sync.WaitGroup
 	replies.Go(s.replyLoop)
 	newFrontend(s).readLoop()
+	s.closeWrite(server)
+	replies.Wait()
+}
+
+// closeWrite tells PostgreSQL that no statement follows. Another session may be rolling this one
+// back at the moment.
+func (s *session) closeWrite(server net.Conn) {
+	s.busy.Lock()
+	defer s.busy.Unlock()
 	_ = s.server.w.Flush()
 	if half, ok := server.(interface{ CloseWrite() error }); ok {
 		_ = half.CloseWrite()
 	}
-	replies.Wait()
 }
 
 // settle waits until no reply is pending, so that the transaction status is current.

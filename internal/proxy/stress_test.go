@@ -240,7 +240,7 @@ func TestModelOfFirstToCommitWins(t *testing.T) {
 			}
 		}
 	}()
-	for range 400 * stressFactor(t) {
+	for range 150 * stressFactor(t) {
 		i := rng.IntN(len(sessions))
 		s := sessions[i]
 		history = append(history, "")

@@ -118,7 +118,7 @@ func (s *session) execAgain(w *write, first *attempt) []message {
 			held = replies[0]
 		}
 		if t == blocked && len(replies) > 0 && conflictOf(held) == schemaConflict { // by DDL
-			return []message{rewriteError(&exchange{}, held, s.proxy.cfg.Database)}
+			return []message{encode(conflictResponse(schemaConflict))}
 		}
 	}
 	s.isolate(t)
@@ -153,7 +153,7 @@ func (s *session) repeat(w *write) (replies []message) {
 			return replies
 		}
 	}
-	return []message{rewriteError(&exchange{}, replies[0], s.proxy.cfg.Database)}
+	return []message{encode(conflictResponse(conflictOf(replies[0])))}
 }
 
 // redo rolls back the transaction's writes and executes them again, and then w, if not nil. It
@@ -191,7 +191,7 @@ func (s *session) redoLog() trouble {
 		switch {
 		case a.trouble == blocked:
 			return blocked
-		case a.trouble != none || a.told != w.told:
+		case a.trouble != none || a.told != w.told && !explained.MatchString(w.statement.SQL):
 			return conflict
 		}
 	}

@@ -88,8 +88,8 @@ func TestRollbackLetsTheOtherCommit(t *testing.T) {
 
 // One commits before the other writes, but after its snapshot.
 func TestSnapshotOlderThanACommitConflicts(t *testing.T) {
-	for _, tt := range conflicts {
-		for _, mode := range modes {
+	for i, tt := range conflicts {
+		for _, mode := range modes[i%len(modes) : i%len(modes)+1] {
 			t.Run(fmt.Sprintf("%s, %v", tt.name, mode), func(t *testing.T) {
 				t.Parallel()
 				first, second := beginTwo(t)
@@ -105,8 +105,8 @@ func TestSnapshotOlderThanACommitConflicts(t *testing.T) {
 
 // An autocommit write beside an open writer succeeds, and so the open one has lost.
 func TestAutocommitBesideAnOpenWriter(t *testing.T) {
-	for _, tt := range conflicts {
-		for _, mode := range modes {
+	for i, tt := range conflicts {
+		for _, mode := range modes[i%len(modes) : i%len(modes)+1] {
 			t.Run(fmt.Sprintf("%s, %v", tt.name, mode), func(t *testing.T) {
 				t.Parallel()
 				first, second := beginTwo(t)
@@ -357,4 +357,88 @@ func TestPipelineTakesPart(t *testing.T) {
 			requireInt(t, second, modes[0], 2, "SELECT n FROM t WHERE id = 1")
 		}
 	}
+}
+
+// Functions that write answer as if alone, and conflict at COMMIT.
+func TestFunctionTakesPart(t *testing.T) {
+	for _, mode := range modes {
+		first, second := beginTwo(t)
+		apply(t, second, "ROLLBACK", "CREATE FUNCTION Add(int) RETURNS int LANGUAGE sql AS 'UPDATE t SET n = n + $1 WHERE id = 1 RETURNING n'", "BEGIN")
+		apply(t, first, "ROLLBACK")
+		_, _ = first.Exec(t.Context(), "SELECT 1") // sees the new schema
+		apply(t, first, "BEGIN")
+		requireInt(t, first, mode, 1, "SELECT add(1)")
+		requireInt(t, second, mode, 2, "SELECT add(2)")
+		requireInt(t, first, mode, 4, "SELECT add(3)")
+		apply(t, first, "COMMIT")
+		requireInt(t, second, mode, 7, "SELECT add(5)")
+		_, err := second.Exec(t.Context(), "COMMIT")
+		requireError(t, err, "40001", lostWords)
+		requireInt(t, second, mode, 4, "SELECT sum(n) FROM t")
+
+		apply(t, first, "BEGIN", "UPDATE t SET n = 0 WHERE id = 1")
+		requireInt(t, second, mode, 5, "SELECT add(1)")
+		_, err = first.Exec(t.Context(), "COMMIT")
+		requireError(t, err, "40001", lostWords)
+	}
+}
+
+// Random values that a client was told stay what it was told, also after the transaction has
+// yielded its rows and has taken them back.
+func TestRandomValuesStay(t *testing.T) {
+	for _, mode := range modes {
+		first, second := beginTwo(t)
+		apply(t, second, "ROLLBACK", "CREATE TABLE u (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), r float8)", "BEGIN")
+		apply(t, first, "ROLLBACK")
+		_, _ = first.Exec(t.Context(), "SELECT 1") // sees the new schema
+		apply(t, first, "BEGIN", "UPDATE t SET n = 1 WHERE id = 1")
+		var id, other, read string
+		const insert = "INSERT INTO u (r) VALUES (random()) RETURNING id::text"
+		require.NoError(t, first.QueryRow(t.Context(), insert, mode).Scan(&id))
+		require.NoError(t, first.QueryRow(t.Context(), "SELECT gen_random_uuid()::text", mode).Scan(&read))
+		require.NoError(t, first.QueryRow(t.Context(), insert, mode).Scan(&other))
+		require.Len(t, map[string]bool{id: true, read: true, other: true}, 3)
+		require.Equal(t, byte('4'), id[14])
+		apply(t, second, "UPDATE t SET n = 2 WHERE id = 1", "ROLLBACK")
+		apply(t, first, "COMMIT")
+		requireInt(t, second, mode, 2, "SELECT count(*) FROM u WHERE id::text IN ($1, $2) AND r BETWEEN 0 AND 1", id, other)
+	}
+}
+
+// A transaction that executes a long statement keeps its rows meanwhile, and others do not wait.
+func TestWriteBesideALongStatement(t *testing.T) {
+	for _, mode := range modes {
+		first, second := beginTwo(t)
+		apply(t, first, "UPDATE t SET n = 1 WHERE id = 1")
+		done := make(chan error, 1)
+		go func() {
+			_, err := first.Exec(context.Background(), "SELECT pg_sleep(2)")
+			done <- err
+		}()
+		time.Sleep(100 * time.Millisecond)
+		requireInt(t, second, mode, 2, "UPDATE t SET n = n + 2 WHERE id = $1 RETURNING n", 1)
+		requireInt(t, second, mode, 2, "SELECT sum(n) FROM t")
+		select {
+		case <-done:
+			require.Fail(t, "the write has waited")
+		default:
+		}
+		apply(t, second, "COMMIT")
+		require.NoError(t, <-done)
+		requireInt(t, first, mode, 1, "SELECT sum(n) FROM t")
+		_, err := first.Exec(t.Context(), "COMMIT")
+		requireError(t, err, "40001", lostWords)
+	}
+}
+
+// A constraint that is checked at COMMIT does not wait either.
+func TestDeferredConstraintTakesPart(t *testing.T) {
+	first, second := beginTwo(t)
+	apply(t, second, "ROLLBACK", "CREATE TABLE late (id int REFERENCES t DEFERRABLE INITIALLY DEFERRED)", "BEGIN", "INSERT INTO late VALUES (1)")
+	apply(t, first, "ROLLBACK")
+	_, _ = first.Exec(t.Context(), "SELECT 1") // sees the new schema
+	apply(t, first, "BEGIN", "DELETE FROM t WHERE id = 1")
+	apply(t, second, "COMMIT")
+	_, err := first.Exec(t.Context(), "COMMIT")
+	requireError(t, err, "40001", lostWords)
 }
