@@ -83,6 +83,13 @@ type Config struct {
 	// host, host:port, or an IP address. Mutually exclusive with DialFunc. See [WithDialAddress].
 	DialAddress string
 
+	// Failover are the endpoints of a multi-Region cluster in its other Regions, in order of
+	// preference. See [WithFailover].
+	Failover []Peer
+
+	// NearestFirst prefers the endpoint of the Region in AWS_REGION. See [WithNearestFirst].
+	NearestFirst bool
+
 	// CredentialsTimeout is how long one connection waits for credentials, from 1 millisecond to 30
 	// seconds. 0: 10 seconds.
 	CredentialsTimeout time.Duration

@@ -2,9 +2,11 @@ package dsql
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/time/rate"
 
+	"github.com/go-dsql/dsql/internal/endpoint"
 	"github.com/go-dsql/dsql/internal/explain"
 	"github.com/go-dsql/dsql/internal/redact"
 	"github.com/go-dsql/dsql/internal/seal"
@@ -39,7 +42,7 @@ func (c *Connector) prepare(ctx context.Context, cc *pgx.ConnConfig) (*gate, err
 	}
 	waited := time.Now()
 	if err := c.takeTurn(ctx); err != nil {
-		c.logFailure(ctx, c.failedConnects, "dsql: no turn to connect", err, slog.Duration("duration", time.Since(waited)), slog.String("explanation", Explain(err)))
+		c.logFailure(ctx, c.endpoint.Host, c.failedConnects, "dsql: no turn to connect", err, slog.Duration("duration", time.Since(waited)), slog.String("explanation", Explain(err)))
 		return nil, err
 	}
 	token, err := c.Token(ctx)
@@ -93,12 +96,6 @@ type gate struct {
 	hasTurn atomic.Bool     // taken by prepare and not yet used
 }
 
-// attempt is one connect that passes the gate.
-type attempt struct {
-	config *pgx.ConnConfig
-	start  time.Time
-}
-
 type attemptKey struct{}
 
 // TraceConnectStart runs the caller's tracer and seals what it left.
@@ -111,19 +108,32 @@ func (g *gate) TraceConnectStart(ctx context.Context, data pgx.TraceConnectStart
 	if next, ok := g.next.(pgx.ConnectTracer); ok {
 		ctx = next.TraceConnectStart(ctx, data)
 	}
-	a := &attempt{cc, time.Now()}
+	a := &attempt{config: cc, start: time.Now(), plan: g.c.rest.Plan(), current: -1, tls: make([]*tls.Config, len(g.c.endpoints))}
+	a.deadline, _ = ctx.Deadline()
 	if err := g.c.seal.Check("before connecting", &cc.Config); err != nil {
 		g.refuse(cc, err)
 	} else {
-		// Of the caller's only a copy is used, which nobody else changes.
-		cc.TLSConfig = cc.TLSConfig.Clone()
-		cc.TLSConfig.RootCAs = seal.Clone(g.c.seal.RootCAs)
-		cc.TLSConfig.ClientSessionCache = explain.Sessions{Cache: cc.TLSConfig.ClientSessionCache, Region: g.c.endpoint.Region}
+		g.arrange(a, &cc.Config)
 		cc.DialFunc = g.dial(a, seal.LookupOf(cc), seal.DialOf(cc))
 		cc.LookupFunc = seal.AsIs
-		cc.AfterNetConnect = g.afterNetConnect(cc.AfterNetConnect)
+		cc.AfterNetConnect = g.afterNetConnect(a, cc.AfterNetConnect)
+		cc.OnPgError = g.onPgError(a, cc.OnPgError)
+		if hook := cc.AfterConnect; hook != nil {
+			cc.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
+				a.connected = true // what fails now is not the endpoint
+				return hook(ctx, conn)
+			}
+		}
 	}
 	return context.WithValue(ctx, attemptKey{}, a)
+}
+
+// ownTLS returns a copy of the caller's configuration, which nobody else changes.
+func (g *gate) ownTLS(t *tls.Config, region string) *tls.Config {
+	t = t.Clone()
+	t.RootCAs = seal.Clone(g.c.seal.RootCAs)
+	t.ClientSessionCache = explain.Sessions{Cache: t.ClientSessionCache, Region: region}
+	return t
 }
 
 // refuse has the connect fail with err before anything is looked up: a tracer cannot return one.
@@ -132,48 +142,94 @@ func (g *gate) refuse(cc *pgx.ConnConfig, err error) {
 	cc.DialFunc = func(context.Context, string, string) (net.Conn, error) { return nil, err }
 }
 
-// dial returns the function by which pgx opens TCP connections. pgx sees the endpoint as the only
-// address, so that there is one startup message however many addresses are tried, and all of them
-// within the connect timeout.
+// dial returns the function by which pgx opens TCP connections. pgx sees each endpoint as one address,
+// so that there is one startup message however many addresses are tried, and all of them within the
+// connect timeout.
 func (g *gate) dial(a *attempt, lookup pgconn.LookupFunc, dial pgconn.DialFunc) pgconn.DialFunc {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		ctx = context.WithValue(ctx, attemptKey{}, a)
-		if address != seal.HostPort(g.c.endpoint.Host) { // a cancel request, to the server of its connection
-			return g.c.dialer.One(ctx, dial, network, address)
+		i := g.c.indexOf(address)
+		if i < 0 {
+			return g.dialCancel(ctx, a, func(ctx context.Context) (net.Conn, error) {
+				return g.c.dialer.One(ctx, dial, network, address)
+			})
 		}
-		if !g.hasTurn.Swap(false) { // the configuration is used again
+		isFirst := a.current < 0
+		if err := g.move(ctx, a, i); err != nil {
+			return nil, err
+		}
+		if isFirst && !g.hasTurn.Swap(false) { // the configuration is used again
 			if err := g.c.takeTurn(ctx); err != nil {
+				a.settled = err
 				return nil, err
 			}
 		}
-		return g.c.dialer.Any(ctx, lookup, dial, network)
+		toEndpoint := func(ctx context.Context) (net.Conn, error) {
+			return g.c.dialer.Any(withEndpoint(ctx, i), g.c.endpoints[i].Host, lookup, dial, network)
+		}
+		conn, err := a.bound(ctx, toEndpoint)
+		if err != nil || len(g.c.endpoints) == 1 {
+			return conn, err
+		}
+		a.tcp = g.watch(a, i, conn, toEndpoint)
+		return a.tcp, nil
 	}
+}
+
+// indexOf returns the index of the endpoint with the address, or -1.
+func (c *Connector) indexOf(address string) int {
+	return slices.IndexFunc(c.endpoints, func(e endpoint.Endpoint) bool { return seal.HostPort(e.Host) == address })
 }
 
 // afterNetConnect returns the last step before the first byte of PostgreSQL's protocol: it verifies
 // the server, runs the caller's hook, and adds the token.
-func (g *gate) afterNetConnect(hook func(context.Context, *pgconn.Config, net.Conn) (net.Conn, error)) func(context.Context, *pgconn.Config, net.Conn) (net.Conn, error) {
+func (g *gate) afterNetConnect(a *attempt, hook func(context.Context, *pgconn.Config, net.Conn) (net.Conn, error)) func(context.Context, *pgconn.Config, net.Conn) (net.Conn, error) {
+	sealed := g.seals(a.plan.Order)
 	return func(ctx context.Context, cc *pgconn.Config, conn net.Conn) (net.Conn, error) {
-		if err := g.c.seal.Handshake(ctx, cc, conn); err != nil {
-			return conn, err
+		if a.err = sealed.Handshake(ctx, cc, g.c.endpoints[a.current].Host, conn); a.err != nil {
+			return conn, a.err
 		}
 		if hook != nil {
 			wrapped, err := hook(ctx, cc, conn)
+			a.err = err
 			switch {
 			case err != nil && seal.IsNil(wrapped):
 				return conn, err // pgx closes what is returned
 			case err != nil:
 				return wrapped, err
 			case seal.IsNil(wrapped):
-				return conn, errors.New("dsql: AfterNetConnect returned neither a connection nor an error")
+				a.settled = errors.New("dsql: AfterNetConnect returned neither a connection nor an error")
+				return conn, a.settled
 			}
 			conn = wrapped
 		}
-		if err := g.c.seal.Check("after AfterNetConnect", cc); err != nil {
-			return conn, err
+		if a.settled = sealed.Check("after AfterNetConnect", cc); a.settled != nil {
+			return conn, a.settled
 		}
-		cc.Password = g.token()
-		return conn, nil
+		cc.Password, a.settled = g.tokenFor(ctx, a)
+		return conn, a.settled
+	}
+}
+
+// tokenFor returns a token for the endpoint that has just been verified.
+func (g *gate) tokenFor(ctx context.Context, a *attempt) (string, error) {
+	if a.current == 0 && a.plan.Order[0] == 0 {
+		return g.token(), nil
+	}
+	return g.c.signFor(ctx, g.c.endpoints[a.current], g.c.credentialsTimeout)
+}
+
+// onPgError adds the first sentence of the explanation to a refusal that has no hint, for those who
+// see a pool's error without [Explain]. pgx replaces errors that do not end the connection after the
+// handler, so only refusals and other fatal errors can have one.
+func (g *gate) onPgError(a *attempt, next pgconn.PgErrorHandler) pgconn.PgErrorHandler {
+	return func(conn *pgconn.PgConn, e *pgconn.PgError) bool {
+		a.err = e
+		if e.Hint == "" {
+			at := g.c.endpoints[max(a.current, 0)]
+			e.Hint = explain.Hint(e, g.c.user, at.Host, at.Region)
+		}
+		return next == nil || next(conn, e)
 	}
 }
 
@@ -181,7 +237,14 @@ func (g *gate) afterNetConnect(hook func(context.Context, *pgconn.Config, net.Co
 func (g *gate) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndData) {
 	if a, ok := ctx.Value(attemptKey{}).(*attempt); ok {
 		a.config.Password = ""
-		g.c.logConnect(ctx, time.Since(a.start), data.Err)
+		switch {
+		case data.Err == nil:
+			g.c.connectedTo(ctx, a, data.Conn)
+		case a.current >= 0:
+			g.c.judge(ctx, a, a.err)
+		}
+		a.plan.Done()
+		g.c.logConnect(ctx, g.c.endpoints[max(a.current, 0)].Host, time.Since(a.start), data.Err)
 	}
 	if next, ok := g.next.(pgx.ConnectTracer); ok {
 		next.TraceConnectEnd(ctx, data)
@@ -196,45 +259,49 @@ func (g *gate) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQuer
 // TraceQueryEnd is never called either.
 func (g *gate) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
 
-// log adds the cluster and the role. Nothing passed to it may be a secret.
 func (c *Connector) log(ctx context.Context, level slog.Level, message string, attrs ...slog.Attr) {
+	c.logAt(ctx, c.endpoint.Host, level, message, attrs...)
+}
+
+// logAt adds the endpoint and the role. Nothing passed to it may be a secret.
+func (c *Connector) logAt(ctx context.Context, host string, level slog.Level, message string, attrs ...slog.Attr) {
 	if c.logger == nil {
 		return
 	}
-	attrs = append([]slog.Attr{slog.String("endpoint", c.endpoint.Host), slog.String("role", c.user)}, attrs...)
+	attrs = append([]slog.Attr{slog.String("endpoint", host), slog.String("role", c.user)}, attrs...)
 	c.logger.LogAttrs(ctx, level, message, attrs...)
 }
 
-func (c *Connector) logToken(ctx context.Context, creds aws.Credentials) {
+func (c *Connector) logToken(ctx context.Context, host string, creds aws.Credentials) {
 	attrs := []slog.Attr{slog.String("credentials_source", creds.Source)}
 	if creds.CanExpire {
 		attrs = append(attrs, slog.Time("credentials_expire", creds.Expires))
 	}
-	c.log(ctx, slog.LevelDebug, "dsql: token made", attrs...)
+	c.logAt(ctx, host, slog.LevelDebug, "dsql: token made", attrs...)
 }
 
-func (c *Connector) logConnect(ctx context.Context, took time.Duration, err error) {
+func (c *Connector) logConnect(ctx context.Context, host string, took time.Duration, err error) {
 	if c.logger == nil {
 		return
 	}
 	duration := slog.Duration("duration", took)
 	if err == nil {
-		c.log(ctx, slog.LevelDebug, "dsql: connected", duration)
+		c.logAt(ctx, host, slog.LevelDebug, "dsql: connected", duration)
 		return
 	}
-	c.logFailure(ctx, c.failedConnects, "dsql: connect failed", err, duration, slog.String("explanation", Explain(err)))
+	c.logFailure(ctx, host, c.failedConnects, "dsql: connect failed", err, duration, slog.String("explanation", Explain(err)))
 }
 
 // logFailure logs the first failure of a second at Warn, and the others at Debug: a pool without a
 // database tries again and again. What its caller canceled is not a failure.
-func (c *Connector) logFailure(ctx context.Context, t *throttle, message string, err error, attrs ...slog.Attr) {
+func (c *Connector) logFailure(ctx context.Context, host string, t *throttle, message string, err error, attrs ...slog.Attr) {
 	level := slog.LevelDebug
 	if !errors.Is(ctx.Err(), context.Canceled) {
 		if n := t.count(time.Now()); n > 0 {
 			level, attrs = slog.LevelWarn, append(attrs, slog.Int("failures", n))
 		}
 	}
-	c.log(ctx, level, message, append(attrs, slog.String("error", err.Error()))...)
+	c.logAt(ctx, host, level, message, append(attrs, slog.String("error", err.Error()))...)
 }
 
 // throttle lets one failure a second through.

@@ -318,3 +318,17 @@ func ExampleExplain() {
 		slog.Error("ping", "error", err, "explanation", dsql.Explain(err))
 	}
 }
+
+func ExampleWithFailover() {
+	open := func(ctx context.Context, endpoint, peer string) error {
+		pool, err := dsql.NewPool(ctx, endpoint, "",
+			dsql.WithFailover(peer, ""),
+			dsql.WithNearestFirst())
+		if err != nil {
+			return err
+		}
+		defer pool.Close()
+		return pool.Ping(ctx)
+	}
+	_ = open
+}

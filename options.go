@@ -134,6 +134,40 @@ func WithDialAddress(address string) Option {
 	}
 }
 
+// WithFailover adds a peer: the endpoint of a multi-Region cluster in another Region. endpoint and
+// region are as in [NewPool]. Repeat it for further peers, in order of preference.
+//
+// A new connection goes to the first endpoint that is not resting. If looking it up, dialing, TLS or
+// startup fails, or the server refuses with a limit (53300, 53400), a shutdown (57P0x) or "waking up
+// cluster", the next endpoint is tried within the same attempt, with its own name verified and a
+// token of its own. Access denied ends the attempt. Each endpoint has the connect timeout, or its
+// share of what the context has left if that is less.
+//
+// An endpoint that failed rests for a second, which doubles up to a minute as it fails again, and
+// its idle connections are closed. When the rest is over, one connection tries it. When an endpoint
+// before a peer is back, connections to the peer are closed within 5 minutes, spread out, between two
+// uses. [Connector.Endpoints] returns the states. See docs/multiregion.md.
+func WithFailover(endpoint, region string) Option {
+	return func(c *Config) error {
+		p := Peer{endpoint, region}
+		if _, err := parsePeer(p); err != nil {
+			return err
+		}
+		c.Failover = append(c.Failover[:len(c.Failover):len(c.Failover)], p)
+		return nil
+	}
+}
+
+// WithNearestFirst prefers the endpoint, or the peer of [WithFailover], whose Region is in the
+// environment variable AWS_REGION: one configuration serves every Region. The others keep their
+// order. Without such an endpoint it does nothing.
+func WithNearestFirst() Option {
+	return func(c *Config) error {
+		c.NearestFirst = true
+		return nil
+	}
+}
+
 // WithCredentialsTimeout sets how long one connection waits for credentials: 1 millisecond to 30
 // seconds, default 10 seconds. Only a renewal waits; other connections use cached credentials.
 // Construction always waits up to 30 seconds.

@@ -14,13 +14,13 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/go-dsql/dsql/internal/connstring"
 	"github.com/go-dsql/dsql/internal/credcache"
 	"github.com/go-dsql/dsql/internal/endpoint"
 	"github.com/go-dsql/dsql/internal/explain"
+	"github.com/go-dsql/dsql/internal/failover"
 	"github.com/go-dsql/dsql/internal/params"
 	"github.com/go-dsql/dsql/internal/seal"
 )
@@ -30,10 +30,17 @@ const defaults = "sslmode=verify-full sslnegotiation=direct sslcertmode=allow ch
 	" pool_max_conns=%d" +
 	" pool_max_conn_lifetime=50m pool_max_conn_lifetime_jitter=5m pool_max_conn_idle_time=10m pool_ping_timeout=5s"
 
+// peerDefaults let idle connections to a peer go within 5 minutes, as those in use do: the pool looks
+// at them once a minute.
+const peerDefaults = "pool_max_conn_idle_time=4m"
+
 // Connector is a validated and resolved Config, from which every kind of client is made. It is safe
 // for concurrent use and need not be closed.
 type Connector struct {
-	endpoint           endpoint.Endpoint
+	endpoint           endpoint.Endpoint   // the preferred one
+	endpoints          []endpoint.Endpoint // all, in order of preference
+	rest               *failover.Set       // their states
+	dogs               []failover.Watchdog // which finds those that no longer answer
 	user               string
 	tokenLifetime      time.Duration
 	credentials        *credcache.Cache
@@ -47,6 +54,7 @@ type Connector struct {
 	pool               *pgxpool.Config // never handed out, only copies of it
 	// userBeforeConnect is the caller's own, run by ours.
 	userBeforeConnect func(context.Context, *pgx.ConnConfig) error
+	pools             *poolList // of NewPool, if there are peers
 }
 
 // NewConnector applies opts to a copy of cfg, validates it and resolves what it leaves open: the
@@ -73,6 +81,7 @@ func NewConnector(ctx context.Context, cfg Config, opts ...Option) (*Connector, 
 		credentialsTimeout: cmp.Or(cfg.CredentialsTimeout, defaultCredentialsTimeout),
 		limiter:            cfg.ConnectLimiter,
 		logger:             cfg.Logger,
+		pools:              new(poolList),
 		failedConnects:     new(throttle),
 		failedTokens:       new(throttle),
 	}
@@ -136,7 +145,9 @@ func (c *Connector) resolve(ctx context.Context, cfg Config) error {
 	case needRegion:
 		from = "AWS configuration"
 	}
-	c.dialer.Host = c.endpoint.Host
+	if err := c.resolvePeers(cfg); err != nil {
+		return err
+	}
 	c.log(ctx, slog.LevelDebug, "dsql: cluster", slog.String("region", c.endpoint.Region), slog.String("region_from", from))
 	return nil
 }
@@ -146,6 +157,9 @@ func (c *Connector) NewPool(ctx context.Context) (*pgxpool.Pool, error) {
 	pool, err := pgxpool.NewWithConfig(ctx, c.PoolConfig())
 	if err != nil {
 		return nil, fmt.Errorf("dsql: %w", err)
+	}
+	if len(c.endpoints) > 1 {
+		c.pools.add(pool)
 	}
 	return pool, nil
 }
@@ -157,6 +171,9 @@ func (c *Connector) NewPool(ctx context.Context) (*pgxpool.Pool, error) {
 func (c *Connector) PoolConfig() *pgxpool.Config {
 	p := c.pool.Copy()
 	p.ConnConfig.TLSConfig.RootCAs = seal.Clone(c.seal.RootCAs)
+	for _, f := range p.ConnConfig.Fallbacks {
+		f.TLSConfig.RootCAs = seal.Clone(c.seal.RootCAs)
+	}
 	return p
 }
 
@@ -192,7 +209,10 @@ func (c *Connector) GoString() string { return c.String() }
 // changes, and the seal over both.
 func (c *Connector) buildPoolConfig(cfg Config) error {
 	settings := fmt.Sprintf(defaults, max(4, runtime.NumCPU())) // pgx's own default size
-	for name, value := range cfg.Settings {                     // the last value wins
+	if len(c.endpoints) > 1 {
+		settings += " " + peerDefaults
+	}
+	for name, value := range cfg.Settings { // the last value wins
 		settings += " " + name + "=" + value
 	}
 	p, err := connstring.Parse(c.endpoint.Host, c.user, settings)
@@ -232,7 +252,10 @@ func (c *Connector) buildPoolConfig(cfg Config) error {
 	c.pool.ConnConfig.TLSConfig.RootCAs = seal.Clone(c.seal.RootCAs)
 	c.userBeforeConnect = p.BeforeConnect
 	c.pool.BeforeConnect = c.beforeConnect
-	c.pool.ConnConfig.OnPgError = c.withHint(p.ConnConfig.OnPgError)
+	if len(c.endpoints) > 1 {
+		c.addPeers(c.pool.ConnConfig)
+		c.retire(c.pool)
+	}
 	if endpoint.IsVPCEndpoint(c.dialer.Routed) {
 		return c.nameCluster(c.pool.ConnConfig)
 	}
@@ -242,19 +265,23 @@ func (c *Connector) buildPoolConfig(cfg Config) error {
 // setDial sets where TCP connections are routed. The names are looked up while dialing, within the
 // connect timeout.
 func (c *Connector) setDial(cc *pgx.ConnConfig, cfg Config) (err error) {
-	cc.LookupFunc, cc.DialFunc = seal.AsIs, (&net.Dialer{}).DialContext
+	cc.LookupFunc, cc.DialFunc = seal.AsIs, seal.NewDialer().DialContext
 	f := cfg.DialFunc
 	if cfg.DialAddress != "" {
 		if c.dialer.Routed, err = endpoint.ParseDialAddress(cfg.DialAddress); err != nil {
 			return err
 		}
 		f = func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, network, c.dialer.Routed)
+			return seal.NewDialer().DialContext(ctx, network, c.dialer.Routed)
 		}
 	}
 	if f != nil { // for cancel requests too, which pgx dials by the address of the connection
-		cc.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return f(ctx, "tcp", seal.HostPort(c.endpoint.Host))
+		cc.DialFunc = func(ctx context.Context, _, address string) (net.Conn, error) {
+			i := c.indexOf(address)
+			if i < 0 {
+				i = endpointOf(ctx)
+			}
+			return f(ctx, "tcp", seal.HostPort(c.endpoints[i].Host))
 		}
 	}
 	return nil
@@ -262,6 +289,9 @@ func (c *Connector) setDial(cc *pgx.ConnConfig, cfg Config) (err error) {
 
 // nameCluster adds the option by which a VPC endpoint finds the cluster, unless the caller has.
 func (c *Connector) nameCluster(cc *pgx.ConnConfig) error {
+	if len(c.endpoints) > 1 {
+		return errors.New("dsql: the dial address is a VPC endpoint's, which leads to one Region: with WithFailover use WithDialFunc, which is told the endpoint")
+	}
 	if c.endpoint.ClusterID == "" {
 		return fmt.Errorf("dsql: the dial address is a VPC endpoint's, and the cluster's ID cannot be inferred from the endpoint %q: use <cluster ID>.dsql.<region>.on.aws", c.endpoint.Host)
 	}
@@ -272,16 +302,4 @@ func (c *Connector) nameCluster(cc *pgx.ConnConfig) error {
 		cc.RuntimeParams["options"] = params.AppendOption(options, params.ClusterID, c.endpoint.ClusterID)
 	}
 	return nil
-}
-
-// withHint adds the first sentence of the explanation to a refusal that has no hint, for those who
-// see a pool's error without [Explain]. pgx replaces errors that do not end the connection after the
-// handler, so only refusals and other fatal errors can have one.
-func (c *Connector) withHint(next pgconn.PgErrorHandler) pgconn.PgErrorHandler {
-	return func(conn *pgconn.PgConn, e *pgconn.PgError) bool {
-		if e.Hint == "" {
-			e.Hint = explain.Hint(e, c.user, c.endpoint.Host, c.endpoint.Region)
-		}
-		return next == nil || next(conn, e)
-	}
 }

@@ -153,7 +153,8 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 			return nil
 		}),
 		stdlib.OptionResetSession(func(_ context.Context, conn *pgx.Conn) error {
-			if end, ok := conn.PgConn().CustomData()[sessionEnd].(time.Time); ok && time.Now().After(end) {
+			end, ok := conn.PgConn().CustomData()[sessionEnd].(time.Time)
+			if ok && time.Now().After(end) || c.isSpent(conn) {
 				return driver.ErrBadConn
 			}
 			return nil

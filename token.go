@@ -13,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/feature/dsql/auth"
 
 	"github.com/go-dsql/dsql/internal/credcache"
+	"github.com/go-dsql/dsql/internal/endpoint"
 	"github.com/go-dsql/dsql/internal/explain"
 	"github.com/go-dsql/dsql/internal/redact"
 )
@@ -38,17 +39,22 @@ func (c *Connector) Token(ctx context.Context) (string, error) {
 }
 
 func (c *Connector) makeToken(ctx context.Context, timeout time.Duration) (string, error) {
+	return c.signFor(ctx, c.endpoint, timeout)
+}
+
+// signFor returns a token for one endpoint of the cluster.
+func (c *Connector) signFor(ctx context.Context, e endpoint.Endpoint, timeout time.Duration) (string, error) {
 	creds, err := c.retrieve(ctx, timeout)
 	if err != nil {
 		return "", err
 	}
-	c.logToken(ctx, creds)
+	c.logToken(ctx, e.Host, creds)
 	sign := auth.GenerateDbConnectAuthToken
 	if c.user == adminRole {
 		sign = auth.GenerateDBConnectAdminAuthToken
 	}
 	// The SDK cuts the lifetime to what the credentials have left.
-	token, err := sign(ctx, c.endpoint.Host, c.endpoint.Region, credentials.StaticCredentialsProvider{Value: creds},
+	token, err := sign(ctx, e.Host, e.Region, credentials.StaticCredentialsProvider{Value: creds},
 		func(o *auth.TokenOptions) { o.ExpiresIn = c.tokenLifetime })
 	if err != nil {
 		return "", redact.Wrap("dsql: signing the token failed", err)
@@ -62,7 +68,7 @@ func (c *Connector) retrieve(ctx context.Context, timeout time.Duration) (aws.Cr
 	defer cancel()
 	creds, err := c.credentials.Retrieve(waiting)
 	if err = checkCredentials(creds, err, timeout); err != nil {
-		c.logFailure(ctx, c.failedTokens, "dsql: no token", err)
+		c.logFailure(ctx, c.endpoint.Host, c.failedTokens, "dsql: no token", err)
 		return aws.Credentials{}, err
 	}
 	return creds, nil

@@ -28,6 +28,8 @@ import (
 // which is postgres. There is no password: tokens are made for you. Parameters:
 //
 //   - region, profile: as in [Config]
+//   - failover: the peers of a multi-Region cluster, endpoint[/region], separated by commas
+//   - nearest_first: true, to prefer the endpoint of the Region in AWS_REGION, or false
 //   - token_lifetime: a Go duration, such as 15m
 //   - sslmode: require, verify-ca or verify-full, all of which mean verify-full
 //   - sslrootcert: a PEM file of the certificate authorities to verify the server's certificate
@@ -141,7 +143,7 @@ func (c *Config) setQuery(query string) error {
 }
 
 // setParam sets one parameter of a URL. Its value is checked here or by validate.
-func (c *Config) setParam(name, value string) error {
+func (c *Config) setParam(name, value string) (err error) {
 	_, isSetting := params.Settings[name]
 	switch {
 	case name == "search_path", name == "application_name", name == "options":
@@ -159,6 +161,12 @@ func (c *Config) setParam(name, value string) error {
 		c.Region = value
 	case name == "profile":
 		c.Profile = value
+	case name == "failover":
+		c.Failover, err = parsePeers(value)
+	case name == "nearest_first":
+		if c.NearestFirst, err = strconv.ParseBool(value); err != nil {
+			err = fmt.Errorf("dsql: the URL's nearest_first is %s and must be true or false", redact.Value(value))
+		}
 	case name == "sslmode":
 		return checkSSLMode(value)
 	case name == "sslrootcert":
@@ -170,11 +178,11 @@ func (c *Config) setParam(name, value string) error {
 		}
 		return WithTokenLifetime(d)(c)
 	}
-	return nil
+	return err
 }
 
 // urlParams are the parameters of a URL other than settings.
-var urlParams = []string{"application_name", "hostaddr", "options", "port", "profile", "region", "search_path", "sslmode",
+var urlParams = []string{"application_name", "failover", "hostaddr", "nearest_first", "options", "port", "profile", "region", "search_path", "sslmode",
 	"sslrootcert", "token_lifetime"}
 
 // setDialAddress sets the address to dial from hostaddr and port, either of which may be empty.
@@ -253,6 +261,10 @@ func (c Config) URL() string {
 	}
 	set("region", c.Region)
 	set("profile", c.Profile)
+	set("failover", formatPeers(c.Failover))
+	if c.NearestFirst {
+		query.Set("nearest_first", "true")
+	}
 	if address, err := netip.ParseAddrPort(c.DialAddress); err == nil {
 		query.Set("hostaddr", address.Addr().String())
 		query.Set("port", strconv.Itoa(int(address.Port())))
@@ -281,8 +293,9 @@ func (c Config) URL() string {
 	return u.String()
 }
 
-// FromEnv reads a Config from the environment: DSQL_ENDPOINT (required), DSQL_REGION, DSQL_USER and
-// DSQL_PROFILE, which are the fields of [Config] of those names. The values are validated
+// FromEnv reads a Config from the environment: DSQL_ENDPOINT (required), DSQL_REGION, DSQL_USER,
+// DSQL_PROFILE and DSQL_FAILOVER (as failover in [ParseURL]), which are the fields of [Config] of
+// those names. The values are validated
 // as [ParseURL] does; space around all but the role is removed. AWS_* variables are the SDK's, which reads them where
 // credentials or the region come from it.
 func FromEnv() (Config, error) {
@@ -294,6 +307,13 @@ func FromEnv() (Config, error) {
 	}
 	if err := c.setEndpoint(c.Endpoint); err != nil {
 		return Config{}, err
+	}
+	if list := env("DSQL_FAILOVER"); list != "" {
+		peers, err := parsePeers(list)
+		if err != nil {
+			return Config{}, fmt.Errorf("dsql: DSQL_FAILOVER: %w", err)
+		}
+		c.Failover = peers
 	}
 	if err := c.validate(); err != nil {
 		return Config{}, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -109,9 +110,24 @@ func isCanceled(err error) bool {
 	return sqlstate.Has(err, func(e sqlstate.Error) bool { return e.SQLState() == "57014" })
 }
 
+// connectErrors returns the errors of each address or endpoint that a connect tried.
+func connectErrors(err error) []error {
+	var connect *pgconn.ConnectError
+	if !errors.As(err, &connect) {
+		return nil
+	}
+	if all, ok := connect.Unwrap().(interface{ Unwrap() []error }); ok {
+		return all.Unwrap()
+	}
+	return nil
+}
+
 // isLost reports whether err says that a connection was cut or could not be made. It is only for
 // errors of a connection: a callback may talk to other servers.
 func isLost(err error) bool {
+	if endpoints := connectErrors(err); len(endpoints) > 1 && !sqlstate.Has(err, sqlstate.IsAccessDenied) {
+		return slices.ContainsFunc(endpoints, isLost)
+	}
 	if sqlstate.InTree(err) {
 		return sqlstate.Has(err, func(e sqlstate.Error) bool {
 			return strings.HasPrefix(e.SQLState(), "08") || strings.HasPrefix(e.SQLState(), "57P")

@@ -28,8 +28,15 @@ func Error(err error) string {
 	if errors.As(err, &unknown) {
 		return unknownCommit
 	}
+	if text := explainEndpoints(err); text != "" {
+		return text
+	}
+	return explainOne(err, targetOf(err))
+}
+
+// explainOne explains an error of at.
+func explainOne(err error, at target) string {
 	var text string
-	at := targetOf(err)
 	sqlstate.Has(err, func(e sqlstate.Error) bool {
 		text = explainState(e, at)
 		return text != ""

@@ -47,17 +47,7 @@ func targetOf(err error) target {
 	if !errors.As(err, &connect) || connect.Config == nil {
 		return newTarget("<role>", "<endpoint>", "")
 	}
-	region := ""
-	if connect.Config.TLSConfig != nil {
-		sessions, _ := connect.Config.TLSConfig.ClientSessionCache.(Sessions)
-		region = sessions.Region
-	}
-	t := newTarget(connect.Config.User, connect.Config.Host, region)
-	var dial *DialError
-	if errors.As(err, &dial) && !strings.HasPrefix(dial.Address, t.host) {
-		t.host, t.isRouted = dial.Address, true
-	}
-	return t
+	return targetAt(connect.Config, connect.Config.Host, err)
 }
 
 func newTarget(role, host, region string) target {

@@ -224,7 +224,9 @@ func (s *Server) authenticate(c *Conn) error {
 	if !ok {
 		return fmt.Errorf("unexpected %T", answer)
 	}
+	s.mu.Lock() // whoever calls Conns later sees it
 	c.Password = password.Password
+	s.mu.Unlock()
 	if s.hooks.Password != nil {
 		if err := s.hooks.Password(c); err != nil {
 			return err

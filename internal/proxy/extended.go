@@ -186,7 +186,6 @@ func (f *frontend) handleExecute(m message, p portal) {
 
 // handleSync ends a batch.
 func (f *frontend) handleSync(m message) {
-	f.proxy.Faults.waitLatency(f.proxy.ctx)
 	if f.held != nil && f.executeHeld(true) {
 		f.skipping = false
 		return

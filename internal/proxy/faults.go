@@ -167,6 +167,11 @@ func (f *Faults) waitPause(ctx context.Context) bool {
 	return f.wait(ctx, func(set faults) bool { return set.paused || set.silent })
 }
 
+// waitResume is waitPause without the black hole, which keeps replies on their way to the client.
+func (f *Faults) waitResume(ctx context.Context) bool {
+	return f.wait(ctx, func(set faults) bool { return set.paused })
+}
+
 // admit blocks while TLS is not answered. It returns false if the connection is to be reset.
 func (f *Faults) admit(ctx context.Context) bool {
 	return f.wait(ctx, func(set faults) bool { return set.silent && !set.down }) && !f.get().down

@@ -46,6 +46,9 @@ func (f *frontend) readLoop() {
 		if err != nil || !f.proxy.Faults.waitPause(f.proxy.ctx) {
 			return
 		}
+		if m.kind() == 'Q' || m.kind() == 'S' {
+			f.proxy.Faults.waitLatency(f.proxy.ctx) // on its way: the session is not at work yet
+		}
 		if f.handle(m) != nil {
 			return
 		}
@@ -75,7 +78,6 @@ func (f *frontend) handle(m message) error {
 
 // handleQuery executes a Query message.
 func (f *frontend) handleQuery(m message) {
-	f.proxy.Faults.waitLatency(f.proxy.ctx)
 	f.settle()
 	f.resetTransaction()
 	statements := dialect.Parse(m.text())

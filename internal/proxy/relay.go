@@ -49,7 +49,7 @@ func newRelay(p *Proxy, client, server net.Conn, log *sessionLog) *relay {
 	r := &relay{
 		proxy:   p,
 		log:     log,
-		client:  newStream(client),
+		client:  newStream(&lossy{Conn: client, ctx: p.ctx, faults: &p.Faults}),
 		server:  newStream(server),
 		status:  'I',
 		catalog: p.catalog.Load(),
@@ -64,7 +64,7 @@ func (r *relay) replyLoop() {
 	defer r.close()
 	for {
 		m, err := r.server.read(0)
-		if err != nil || !r.proxy.Faults.waitPause(r.proxy.ctx) {
+		if err != nil || !r.proxy.Faults.waitResume(r.proxy.ctx) {
 			return
 		}
 		err = r.deliver(m)

@@ -16,19 +16,18 @@ import (
 
 // Dialer opens TCP connections to a cluster.
 type Dialer struct {
-	Host   string
-	Routed string // the address that is dialed in place of Host's, for errors; empty: Host's own
+	Routed string // the address that is dialed in place of the host's, for errors; empty: the host's own
 }
 
-// Any dials the endpoint's addresses until one accepts. Without a LookupFunc of the caller's
+// Any dials host's addresses until one accepts. Without a LookupFunc of the caller's
 // there is one, the name: net.Dialer looks it up and races IPv6 and IPv4.
-func (d Dialer) Any(ctx context.Context, lookup pgconn.LookupFunc, dial pgconn.DialFunc, network string) (net.Conn, error) {
-	addresses, err := lookup(ctx, d.Host)
+func (d Dialer) Any(ctx context.Context, host string, lookup pgconn.LookupFunc, dial pgconn.DialFunc, network string) (net.Conn, error) {
+	addresses, err := lookup(ctx, host)
 	if err == nil && len(addresses) == 0 {
 		err = errors.New("dsql: LookupFunc returned no address")
 	}
 	if err != nil {
-		return nil, &explain.DialError{Address: d.Host, Lookup: true, Err: err}
+		return nil, &explain.DialError{Address: host, Lookup: true, Err: err}
 	}
 	var errs []error
 	for i, address := range addresses {
@@ -83,7 +82,7 @@ func LookupOf(cc *pgx.ConnConfig) pgconn.LookupFunc {
 // DialOf returns cc's DialFunc or the default.
 func DialOf(cc *pgx.ConnConfig) pgconn.DialFunc {
 	if cc.DialFunc == nil {
-		return (&net.Dialer{}).DialContext
+		return NewDialer().DialContext
 	}
 	return cc.DialFunc
 }

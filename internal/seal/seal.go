@@ -33,13 +33,14 @@ const (
 // harm.
 type Seal struct {
 	Host    string
+	Peers   []string // hosts of ConnConfig.Fallbacks, in this order
 	User    string
 	RootCAs *x509.CertPool // never handed out; nil: the system's
 }
 
 // Check returns an error that names the first field of cc that breaks the seal, and when it did.
 func (s Seal) Check(when string, cc *pgconn.Config) error {
-	for _, check := range []func(*pgconn.Config) error{s.checkTarget, checkValues, s.checkTLS} {
+	for _, check := range []func(*pgconn.Config) error{s.checkTarget, s.checkPeers, checkValues, s.checkTLS} {
 		if err := check(cc); err != nil {
 			return fmt.Errorf("dsql: %s: %w", when, err)
 		}
@@ -59,8 +60,30 @@ func (s Seal) checkTarget(cc *pgconn.Config) error {
 		return fmt.Errorf("ConnConfig.User was changed to %q and must be %q; WithUser sets it", cc.User, s.User)
 	case cc.Password != "":
 		return errors.New("ConnConfig.Password was set: tokens are made for you")
-	case len(cc.Fallbacks) != 0:
-		return fmt.Errorf("ConnConfig.Fallbacks has %d entries and must be empty: a token is sent only to the host it was signed for", len(cc.Fallbacks))
+	}
+	return nil
+}
+
+func (s Seal) checkPeers(cc *pgconn.Config) error {
+	switch {
+	case len(s.Peers) == 0 && len(cc.Fallbacks) != 0:
+		return fmt.Errorf("ConnConfig.Fallbacks has %d entries and must be empty: a token is sent only to the host it was signed for; WithFailover adds peers of the cluster", len(cc.Fallbacks))
+	case len(cc.Fallbacks) != len(s.Peers):
+		return fmt.Errorf("ConnConfig.Fallbacks has %d entries and must have the %d of WithFailover", len(cc.Fallbacks), len(s.Peers))
+	}
+	for i, peer := range s.Peers {
+		f := cc.Fallbacks[i]
+		switch {
+		case f == nil:
+			return fmt.Errorf("ConnConfig.Fallbacks[%d] was set to nil and must be the peer %q", i, peer)
+		case f.Host != peer:
+			return fmt.Errorf("ConnConfig.Fallbacks[%d].Host was changed to %q and must be the peer, %q; WithFailover sets it", i, f.Host, peer)
+		case f.Port != endpoint.Port:
+			return fmt.Errorf("ConnConfig.Fallbacks[%d].Port was changed to %d and must be %d", i, f.Port, endpoint.Port)
+		}
+		if err := s.checkTLSOf(fmt.Sprintf("ConnConfig.Fallbacks[%d].TLSConfig", i), peer, f.TLSConfig, cc.SSLNegotiation); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -94,26 +117,30 @@ func checkValues(cc *pgconn.Config) error {
 }
 
 func (s Seal) checkTLS(cc *pgconn.Config) error {
-	t := cc.TLSConfig
+	return s.checkTLSOf("ConnConfig.TLSConfig", s.Host, cc.TLSConfig, cc.SSLNegotiation)
+}
+
+// checkTLSOf checks t, the field by this name, for connections to host.
+func (s Seal) checkTLSOf(field, host string, t *tls.Config, negotiation string) error {
 	switch {
 	case t == nil:
-		return errors.New("ConnConfig.TLSConfig was set to nil: TLS cannot be turned off")
+		return errors.New(field + " was set to nil: TLS cannot be turned off")
 	case t.InsecureSkipVerify:
-		return errors.New("ConnConfig.TLSConfig.InsecureSkipVerify was set and must be false; WithRootCAs sets the authorities to trust")
-	case t.ServerName != s.Host:
-		return fmt.Errorf("ConnConfig.TLSConfig.ServerName was changed to %q and must be the endpoint, %q", t.ServerName, s.Host)
+		return errors.New(field + ".InsecureSkipVerify was set and must be false; WithRootCAs sets the authorities to trust")
+	case t.ServerName != host:
+		return fmt.Errorf("%s.ServerName was changed to %q and must be the endpoint, %q", field, t.ServerName, host)
 	case !t.RootCAs.Equal(s.RootCAs):
-		return errors.New("ConnConfig.TLSConfig.RootCAs was changed; WithRootCAs sets it, once for all connections")
+		return errors.New(field + ".RootCAs was changed; WithRootCAs sets it, once for all connections")
 	case t.Time != nil:
-		return errors.New("ConnConfig.TLSConfig.Time was set and must be nil: certificates are verified by the system's clock")
+		return errors.New(field + ".Time was set and must be nil: certificates are verified by the system's clock")
 	case t.KeyLogWriter != nil:
-		return errors.New("ConnConfig.TLSConfig.KeyLogWriter was set and must be nil: whoever reads the keys can read the token")
+		return errors.New(field + ".KeyLogWriter was set and must be nil: whoever reads the keys can read the token")
 	case t.MinVersion != 0 && t.MinVersion < tls.VersionTLS12, t.MaxVersion != 0 && t.MaxVersion < tls.VersionTLS12:
-		return errors.New("ConnConfig.TLSConfig allows less than TLS 1.2, which DSQL refuses")
+		return errors.New(field + " allows less than TLS 1.2, which DSQL refuses")
 	case slices.ContainsFunc(t.CipherSuites, isInsecure):
-		return errors.New("ConnConfig.TLSConfig.CipherSuites has a suite that crypto/tls calls insecure")
-	case cc.SSLNegotiation == "direct" && !slices.Contains(t.NextProtos, ALPN):
-		return fmt.Errorf("ConnConfig.TLSConfig.NextProtos was changed to %q and must contain %q for direct TLS", t.NextProtos, ALPN)
+		return errors.New(field + ".CipherSuites has a suite that crypto/tls calls insecure")
+	case negotiation == "direct" && !slices.Contains(t.NextProtos, ALPN):
+		return fmt.Errorf("%s.NextProtos was changed to %q and must contain %q for direct TLS", field, t.NextProtos, ALPN)
 	}
 	return nil
 }
@@ -122,34 +149,34 @@ func isInsecure(suite uint16) bool {
 	return slices.ContainsFunc(tls.InsecureCipherSuites(), func(s *tls.CipherSuite) bool { return s.ID == suite })
 }
 
-// Handshake completes TLS and verifies that the server is the endpoint. It verifies the certificate
+// Handshake completes TLS and verifies that the server is host. It verifies the certificate
 // again: a resumed session may have been verified with other root CAs, and those of the TLS
 // configuration may have been added to since they were checked.
-func (s Seal) Handshake(ctx context.Context, cc *pgconn.Config, conn net.Conn) error {
+func (s Seal) Handshake(ctx context.Context, cc *pgconn.Config, host string, conn net.Conn) error {
 	tlsConn, ok := conn.(*tls.Conn)
 	if !ok {
 		return errors.New("dsql: while connecting: the connection is not encrypted with TLS")
 	}
 	if err := tlsConn.HandshakeContext(ctx); err != nil {
-		return fmt.Errorf("dsql: TLS with %s: %w", s.Host, err)
+		return fmt.Errorf("dsql: TLS with %s: %w", host, err)
 	}
 	state := tlsConn.ConnectionState()
 	if got := state.NegotiatedProtocol; got != ALPN && (got != "" || cc.SSLNegotiation == "direct") {
-		return fmt.Errorf("dsql: the server at %s negotiated the ALPN protocol %q and not %q: it is not DSQL, or a proxy in between terminates TLS", s.Host, got, ALPN)
+		return fmt.Errorf("dsql: the server at %s negotiated the ALPN protocol %q and not %q: it is not DSQL, or a proxy in between terminates TLS", host, got, ALPN)
 	}
 	if isInsecure(state.CipherSuite) {
-		return fmt.Errorf("dsql: TLS with %s: %s is insecure", s.Host, tls.CipherSuiteName(state.CipherSuite))
+		return fmt.Errorf("dsql: TLS with %s: %s is insecure", host, tls.CipherSuiteName(state.CipherSuite))
 	}
-	if state.ServerName != s.Host || len(state.PeerCertificates) == 0 {
-		return fmt.Errorf("dsql: TLS with %s: the server has no certificate for it", s.Host)
+	if state.ServerName != host || len(state.PeerCertificates) == 0 {
+		return fmt.Errorf("dsql: TLS with %s: the server has no certificate for it", host)
 	}
 	intermediates := x509.NewCertPool()
 	for _, cert := range state.PeerCertificates[1:] {
 		intermediates.AddCert(cert)
 	}
-	_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{DNSName: s.Host, Roots: s.RootCAs, Intermediates: intermediates})
+	_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{DNSName: host, Roots: s.RootCAs, Intermediates: intermediates})
 	if err != nil {
-		return fmt.Errorf("dsql: TLS with %s: %w", s.Host, err)
+		return fmt.Errorf("dsql: TLS with %s: %w", host, err)
 	}
 	return nil
 }

@@ -106,6 +106,23 @@ func IsUnavailable(e Error) bool {
 	return e.SQLState() == "XX000" && strings.Contains(strings.ToLower(Message(e)), "server unavailable")
 }
 
+// IsOfEndpoint reports whether a refusal to connect is the endpoint's own, so that another endpoint of
+// the cluster may accept the connection: limits, shutdown, waking up, and other failures that are not
+// about the role, the token or the request.
+func IsOfEndpoint(e Error) bool {
+	state := e.SQLState()
+	switch {
+	case IsAccessDenied(e):
+		return false
+	case IsConnectLimit(e), IsWaking(e), IsUnavailable(e):
+		return true
+	}
+	return strings.HasPrefix(state, "57P") || strings.HasPrefix(state, "08") && state != "08P01"
+}
+
+// KeepsConnections reports whether a refusal to connect says nothing of the connections that are open.
+func KeepsConnections(e Error) bool { return IsConnectLimit(e) || IsWaking(e) || IsUnavailable(e) }
+
 // IsStalePlan reports whether e refuses a prepared statement that a schema change has outdated or
 // that the server does not know. pgx forgets it, so the next try prepares it again.
 func IsStalePlan(e Error) bool {
