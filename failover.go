@@ -74,7 +74,7 @@ func (c *Connector) resolvePeers(cfg Config) error {
 		c.endpoint = c.endpoints[0]
 	}
 	c.rest = failover.New(len(c.endpoints))
-	c.dogs = make([]failover.Watchdog, len(c.endpoints))
+	c.watchdogs = make([]failover.Watchdog, len(c.endpoints))
 	return nil
 }
 
@@ -188,7 +188,7 @@ func (a *attempt) bound(ctx context.Context, dial func(context.Context) (net.Con
 // watch has conn, to endpoint i, closed if the endpoint falls silent. dial opens another connection
 // to it.
 func (g *gate) watch(a *attempt, i int, conn net.Conn, dial func(context.Context) (net.Conn, error)) net.Conn {
-	return g.c.dogs[i].Watch(conn, failover.Probe{
+	return g.c.watchdogs[i].Watch(conn, failover.Probe{
 		Dial: func(ctx context.Context) (net.Conn, error) {
 			return dial(context.WithValue(ctx, attemptKey{}, a))
 		},
