@@ -40,7 +40,7 @@ type Connector struct {
 	endpoint           endpoint.Endpoint   // the preferred one
 	endpoints          []endpoint.Endpoint // all, in order of preference
 	rest               *failover.Set       // their states
-	watchdogs               []failover.Watchdog // which finds those that no longer answer
+	watchdogs          []failover.Watchdog // which finds those that no longer answer
 	user               string
 	tokenLifetime      time.Duration
 	credentials        *credcache.Cache
