@@ -176,9 +176,9 @@ func (c Config) validate() error {
 	case c.Profile != "" && c.AWSConfig != nil:
 		return errors.New("dsql: AWSConfig and Profile are mutually exclusive: load the configuration with that profile, or use the profile alone")
 	case c.Credentials != nil && seal.IsNil(c.Credentials):
-		return fmt.Errorf("dsql: Credentials is a nil %T", c.Credentials)
+		return fmt.Errorf("dsql: Credentials must not be a nil %T", c.Credentials)
 	case c.ConnectLimiter != nil && seal.IsNil(c.ConnectLimiter):
-		return fmt.Errorf("dsql: ConnectLimiter is a nil %T", c.ConnectLimiter)
+		return fmt.Errorf("dsql: ConnectLimiter must not be a nil %T", c.ConnectLimiter)
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ import (
 const turnTimeout = time.Minute
 
 // prepare makes cc ready to connect with, now. It runs the caller's own hook, checks the seal, gets
-// credentials, waits for a turn, and puts a gate behind everything of the caller's. The token is not
+// credentials, waits for the limiter, and puts a gate behind everything of the caller's. The token is not
 // in cc yet: the gate adds it when the server has been verified.
 func (c *Connector) prepare(ctx context.Context, cc *pgx.ConnConfig) (*gate, error) {
 	if c.userBeforeConnect != nil {
@@ -38,11 +38,11 @@ func (c *Connector) prepare(ctx context.Context, cc *pgx.ConnConfig) (*gate, err
 		return nil, err
 	}
 	if _, err := c.retrieve(ctx, c.credentialsTimeout); err != nil {
-		return nil, err // before it costs a turn
+		return nil, err // before the limiter is asked
 	}
 	waited := time.Now()
 	if err := c.takeTurn(ctx); err != nil {
-		c.logFailure(ctx, c.endpoint.Host, c.failedConnects, "dsql: no turn to connect", err, slog.Duration("duration", time.Since(waited)), slog.String("explanation", Explain(err)))
+		c.logFailure(ctx, c.endpoint.Host, c.failedConnects, "dsql: connect limiter", err, slog.Duration("duration", time.Since(waited)), slog.String("explanation", Explain(err)))
 		return nil, err
 	}
 	token, err := c.Token(ctx)
@@ -81,9 +81,9 @@ func (c *Connector) takeTurn(ctx context.Context) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, context.DeadlineExceeded):
-		return explain.Advise(explain.NoTurn, redact.Wrap("dsql: no turn to connect came in time", err))
+		return explain.Advise(explain.NoTurn, redact.Wrap("dsql: timed out waiting for the connect limiter", err))
 	}
-	return redact.Wrap("dsql: waiting for a turn to connect failed", err)
+	return redact.Wrap("dsql: waiting for the connect limiter failed", err)
 }
 
 // gate is the tracer that every connect passes last, after the caller's hooks and tracer: it checks

@@ -168,8 +168,8 @@ func TestACanceledConnectIsNotAWarning(t *testing.T) {
 func TestNoTurnToConnectIsAWarning(t *testing.T) {
 	var log lines
 	_, err := dsql.Connect(t.Context(), host, "", dsql.WithCredentials(harness.Credentials), log.option(), dsql.WithConnectLimiter(noTurn{}))
-	require.ErrorContains(t, err, "turn")
-	require.Equal(t, []any{"WARN 1"}, log.levels(t, "dsql: no turn to connect"))
+	require.ErrorContains(t, err, "limiter")
+	require.Equal(t, []any{"WARN 1"}, log.levels(t, "dsql: connect limiter"))
 }
 
 type noTurn struct{}
@@ -224,7 +224,7 @@ func TestNothingIsLoggedWithoutALogger(t *testing.T) {
 
 func TestLoggerMustNotBeNil(t *testing.T) {
 	_, err := dsql.NewPool(t.Context(), host, "", dsql.WithLogger(nil))
-	require.ErrorContains(t, err, "dsql: WithLogger was given nil")
+	require.ErrorContains(t, err, "dsql: WithLogger: the logger must not be nil")
 }
 
 // callerTracer notes what it is told of connections, queries and acquires.

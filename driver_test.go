@@ -18,7 +18,7 @@ func TestRegisterDriver(t *testing.T) {
 	require.NoError(t, dsql.RegisterDriver(name))
 	require.ErrorContains(t, dsql.RegisterDriver(name), "dsql: a database/sql driver is already registered as \""+name+`"`)
 	require.ErrorContains(t, dsql.RegisterDriver("pgx"), "already registered")
-	require.ErrorContains(t, dsql.RegisterDriver(""), "dsql: RegisterDriver was given an empty name")
+	require.ErrorContains(t, dsql.RegisterDriver(""), "dsql: RegisterDriver: the name must not be empty")
 
 	_, err := sql.Open(name, "postgres://admin:hunter2@"+host)
 	require.ErrorContains(t, err, "dsql: the URL has a password")

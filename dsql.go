@@ -17,8 +17,8 @@
 //	AWS IAM GRANT app TO 'arn:aws:iam::<account>:role/<name>'
 //
 // and an IAM policy that allows dsql:DbConnect on the cluster (admin needs dsql:DbConnectAdmin).
-// Such roles cannot use the schema public: create a schema, grant it, and set search_path with
-// [WithRuntimeParam].
+// Such roles cannot create objects in the schema public: create a schema, grant it, and set
+// search_path with [WithRuntimeParam].
 package dsql
 
 import (
@@ -40,9 +40,9 @@ const version = "0.1.0"
 // in short. One pool serves a whole program; close it at the end.
 //
 // Unless [WithPoolConfig] sets others: connections live 50 minutes plus up to 5 at random, which
-// stays under DSQL's 60-minute limit; idle ones are closed after 10 minutes; none are opened
-// eagerly; a connect may take 10 seconds, from the look-up of the name to the last answer, and an
-// idle connection 5 seconds to show that it is alive. A lifetime of 60 minutes or more, jitter
+// stays under DSQL's 60-minute limit; idle ones are closed after 10 minutes (4 with
+// [WithFailover]); none are opened eagerly; a connect times out after 10 seconds, from the DNS lookup
+// through authentication, and the ping of an idle connection after 5. A lifetime of 60 minutes or more, jitter
 // included, is refused.
 func NewPool(ctx context.Context, endpoint, region string, opts ...Option) (*pgxpool.Pool, error) {
 	c, err := NewConnector(ctx, Config{Endpoint: endpoint, Region: region}, opts...)

@@ -246,7 +246,7 @@ func (c *Connector) connectedTo(ctx context.Context, a *attempt, conn *pgx.Conn)
 	}
 }
 
-// place is where a connection leads to.
+// place says which endpoint a connection is to, and since when.
 type place struct {
 	endpoint int
 	opened   time.Time

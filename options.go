@@ -30,7 +30,7 @@ type Option func(*Config) error
 func WithUser(role string) Option {
 	return func(c *Config) error {
 		if role == "" {
-			return errors.New("dsql: WithUser was given an empty role: name one, or leave the option out for admin")
+			return errors.New("dsql: WithUser: the role must not be empty: name one, or leave the option out for admin")
 		}
 		c.User = role
 		return nil
@@ -41,12 +41,12 @@ func WithUser(role string) Option {
 // once per connection; a call that takes over 30 seconds is abandoned, and the next connection calls
 // p again.
 //
-// Pass a provider itself and not an aws.CredentialsCache around it, where you can: that cache waits
-// for a call that hangs for as long as it hangs, and no later call gets past it.
+// Pass a provider rather than an aws.CredentialsCache around it: in that cache, a call that hangs
+// blocks every later call.
 func WithCredentials(p aws.CredentialsProvider) Option {
 	return func(c *Config) error {
 		if seal.IsNil(p) {
-			return errors.New("dsql: WithCredentials was given nil: use a provider, or leave the option out for the SDK's default chain")
+			return errors.New("dsql: WithCredentials: the provider must not be nil: use one, or leave the option out for the SDK's default chain")
 		}
 		c.Credentials = credcache.Conceal(p)
 		return nil
@@ -54,8 +54,8 @@ func WithCredentials(p aws.CredentialsProvider) Option {
 }
 
 // WithAWSConfig takes the credentials, and the region where it cannot be inferred from the endpoint,
-// from a loaded AWS configuration. The rest of cfg is not read. What [WithCredentials] says of an
-// aws.CredentialsCache holds for the credentials of every loaded configuration.
+// from a loaded AWS configuration. The rest of cfg is not read. The note on
+// aws.CredentialsCache in [WithCredentials] applies to the credentials of every loaded configuration.
 func WithAWSConfig(cfg aws.Config) Option {
 	return func(c *Config) error {
 		c.AWSConfig = &aws.Config{Region: cfg.Region}
@@ -71,7 +71,7 @@ func WithAWSConfig(cfg aws.Config) Option {
 func WithProfile(name string) Option {
 	return func(c *Config) error {
 		if name == "" {
-			return errors.New("dsql: WithProfile was given an empty name: name a profile, or leave the option out for AWS_PROFILE")
+			return errors.New("dsql: WithProfile: the name must not be empty: name a profile, or leave the option out for AWS_PROFILE")
 		}
 		c.Profile = name
 		return nil
@@ -95,7 +95,7 @@ func WithTokenLifetime(d time.Duration) Option {
 func WithRootCAs(pool *x509.CertPool) Option {
 	return func(c *Config) error {
 		if pool == nil {
-			return errors.New("dsql: WithRootCAs was given nil: use a pool, or leave the option out for the system's")
+			return errors.New("dsql: WithRootCAs: the pool must not be nil: use one, or leave the option out for the system's")
 		}
 		c.RootCAs = pool
 		return nil
@@ -110,7 +110,7 @@ func WithRootCAs(pool *x509.CertPool) Option {
 func WithDialFunc(f pgconn.DialFunc) Option {
 	return func(c *Config) error {
 		if f == nil {
-			return errors.New("dsql: WithDialFunc was given nil: use a function, or leave the option out for the default dialer")
+			return errors.New("dsql: WithDialFunc: the function must not be nil: use one, or leave the option out for the default dialer")
 		}
 		c.DialFunc, c.DialAddress = f, ""
 		return nil
@@ -189,7 +189,7 @@ func WithCredentialsTimeout(d time.Duration) Option {
 func WithLogger(l *slog.Logger) Option {
 	return func(c *Config) error {
 		if l == nil {
-			return errors.New("dsql: WithLogger was given nil: use a logger, or leave the option out to log nothing")
+			return errors.New("dsql: WithLogger: the logger must not be nil: use one, or leave the option out to log nothing")
 		}
 		c.Logger = l
 		return nil
@@ -204,12 +204,12 @@ const (
 )
 
 // WithConnectRate limits each [Connector], and so each pool, to perSecond new connections a second
-// after burst at once; further ones wait for their turn, up to a minute. The default is DSQL's own
+// after a burst (of which a tenth is kept back, see below); further ones wait, up to a minute. The default is DSQL's own
 // quota for the whole cluster, 100 and 1000: use a part of it where several processes share a
 // cluster, or [WithConnectLimiter]. perSecond 0 turns the limit off, whatever burst is.
 //
-// A turn is taken when there are credentials, before the endpoint is looked up; cancel requests take
-// none. The cluster counts a connection when it arrives, a little later. A tenth of burst, at least
+// A connect waits when it has credentials, before the endpoint is looked up; cancel requests do not
+// wait. The cluster counts a connection when it arrives, a little later. A tenth of burst, at least
 // one, is therefore kept back: the quota holds as long as connecting takes less than the time in
 // which that tenth is refilled.
 func WithConnectRate(perSecond float64, burst int) Option {
@@ -237,7 +237,7 @@ func newLimiter(perSecond float64, burst int) *rate.Limiter {
 func WithConnectLimiter(l interface{ Wait(context.Context) error }) Option {
 	return func(c *Config) error {
 		if seal.IsNil(l) {
-			return errors.New("dsql: WithConnectLimiter was given nil: use a limiter, or WithConnectRate(0, 0) for no limit")
+			return errors.New("dsql: WithConnectLimiter: the limiter must not be nil: use one, or WithConnectRate(0, 0) for no limit")
 		}
 		c.ConnectLimiter = l
 		return nil
@@ -262,7 +262,7 @@ func WithRuntimeParam(name, value string) Option {
 	}
 }
 
-// WithPoolConfig has f tune the configuration before it is sealed: sizes, times, hooks, tracers,
+// WithPoolConfig calls f to edit the configuration before the library checks it a last time: sizes, times, hooks, tracers,
 // query modes, root CAs, where TCP connections are routed. Several run in order; an error ends
 // construction.
 //
@@ -278,7 +278,7 @@ func WithRuntimeParam(name, value string) Option {
 func WithPoolConfig(f func(*pgxpool.Config) error) Option {
 	return func(c *Config) error {
 		if f == nil {
-			return errors.New("dsql: WithPoolConfig was given nil: use a function, or leave the option out")
+			return errors.New("dsql: WithPoolConfig: the function must not be nil: use one, or leave the option out")
 		}
 		before := c.PoolConfig
 		c.PoolConfig = func(p *pgxpool.Config) error {

@@ -290,7 +290,7 @@ func (c *Connector) setDial(cc *pgx.ConnConfig, cfg Config) (err error) {
 // nameCluster adds the option by which a VPC endpoint finds the cluster, unless the caller has.
 func (c *Connector) nameCluster(cc *pgx.ConnConfig) error {
 	if len(c.endpoints) > 1 {
-		return errors.New("dsql: the dial address is a VPC endpoint's, which leads to one Region: with WithFailover use WithDialFunc, which is told the endpoint")
+		return errors.New("dsql: the dial address is a VPC endpoint's, which serves one Region: with WithFailover use WithDialFunc, which receives the endpoint")
 	}
 	if c.endpoint.ClusterID == "" {
 		return fmt.Errorf("dsql: the dial address is a VPC endpoint's, and the cluster's ID cannot be inferred from the endpoint %q: use <cluster ID>.dsql.<region>.on.aws", c.endpoint.Host)

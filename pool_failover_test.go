@@ -430,7 +430,7 @@ func TestPeersAreChecked(t *testing.T) {
 	}
 	_, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(harness.Credentials), dsql.WithFailover(peerHost, ""),
 		dsql.WithDialAddress(harness.VPCEndpoint))
-	require.ErrorContains(t, err, "leads to one Region")
+	require.ErrorContains(t, err, "serves one Region")
 }
 
 func TestPeersInAURLAndInTheEnvironment(t *testing.T) {

@@ -74,7 +74,7 @@ func TestConnectRateWaitsWithinTheContext(t *testing.T) {
 		defer cancel()
 		start := time.Now()
 		_, err = c.ConnConfig(ctx)
-		require.ErrorContains(t, err, "dsql: no turn to connect came in time")
+		require.ErrorContains(t, err, "dsql: timed out waiting for the connect limiter")
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.Zero(t, time.Since(start), "what cannot come is not waited for")
 
@@ -111,9 +111,9 @@ func TestConnectRateIsRefused(t *testing.T) {
 		require.ErrorContains(t, err, "dsql: a connect rate of")
 	}
 	_, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(harness.Credentials), dsql.WithConnectLimiter(nil))
-	require.ErrorContains(t, err, "dsql: WithConnectLimiter was given nil")
+	require.ErrorContains(t, err, "dsql: WithConnectLimiter: the limiter must not be nil")
 	_, err = dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host, Credentials: harness.Credentials, ConnectLimiter: (*rate.Limiter)(nil)})
-	require.ErrorContains(t, err, "dsql: ConnectLimiter is a nil *rate.Limiter")
+	require.ErrorContains(t, err, "dsql: ConnectLimiter must not be a nil *rate.Limiter")
 }
 
 // coldStart opens n connections, 40 at a time, and returns those that failed.
@@ -215,7 +215,7 @@ func TestLimiterThatFailsEndsTheConnect(t *testing.T) {
 	pool := harness.NewPool(t, dsql.WithCredentials(harness.Credentials), dial, dsql.WithConnectLimiter(limiter))
 	err := harness.Ping(t, pool)
 	require.ErrorIs(t, err, limiter.err)
-	require.ErrorContains(t, err, "dsql: waiting for a turn to connect failed")
+	require.ErrorContains(t, err, "dsql: waiting for the connect limiter failed")
 	requireNoSecret(t, err)
 	require.Zero(t, dials.Load())
 }
@@ -234,7 +234,7 @@ func TestWaitForATurnEnds(t *testing.T) {
 		start := time.Now()
 		err = pool.Ping(t.Context()) // pgxpool's context has no deadline
 		require.Equal(t, time.Minute, time.Since(start))
-		require.ErrorContains(t, err, "dsql: no turn to connect came in time")
+		require.ErrorContains(t, err, "dsql: timed out waiting for the connect limiter")
 		require.Contains(t, dsql.Explain(err), "waited for the connect limiter")
 	})
 }

@@ -53,7 +53,7 @@ func RegisterDriver(name string) error {
 	defer registerMu.Unlock()
 	switch {
 	case name == "":
-		return errors.New("dsql: RegisterDriver was given an empty name")
+		return errors.New("dsql: RegisterDriver: the name must not be empty")
 	case slices.Contains(sql.Drivers(), name):
 		return fmt.Errorf("dsql: a database/sql driver is already registered as %q", name)
 	}

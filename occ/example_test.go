@@ -110,7 +110,7 @@ func ExampleWithOnRetry() {
 		_, err := tx.Exec(ctx, "UPDATE account SET balance = balance + 1 WHERE name = 'bob'")
 		return err
 	}, occ.WithOnRetry(func(e occ.RetryEvent) {
-		log.Printf("attempt %d met %v, next in %v", e.Attempt, e.Err, e.Delay)
+		log.Printf("attempt %d failed: %v; retrying in %v", e.Attempt, e.Err, e.Delay)
 	}))
 	fmt.Println(err)
 	// Output: <nil>

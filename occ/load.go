@@ -51,10 +51,10 @@ type LoadOptions struct {
 	// Retry sets how transactions are retried.
 	Retry []RetryOption
 
-	// OnReject is told of each row that the database refuses because of its values, and why. An
+	// OnReject is called for each row that the database refuses because of its values. An
 	// error ends Load. Nil: the first refused row ends Load.
 	OnReject func(row LoadRow, reason error) error
-	// OnProgress is told after each batch. Nil: nobody is. OnReject and OnProgress are never
+	// OnProgress is called after each batch. Nil: not called. OnReject and OnProgress are never
 	// called at the same time.
 	OnProgress func(LoadProgress)
 }
@@ -70,7 +70,7 @@ type LoadRow struct {
 // LoadProgress counts rows that are settled.
 type LoadProgress struct {
 	Inserted int64 // written now
-	Present  int64 // in the table already, by their keys
+	Present  int64 // in the table already, matched by key
 	Rejected int64
 	// Line is that of a row which is settled, as are all rows before it. A load that ended early
 	// may be resumed after it; starting over is safe, too.

@@ -8,7 +8,7 @@
 //	})
 //
 // [RunTx], [RunTxValue], [RunSQLTx] and [RunTxOf] run a transaction until it commits; [RunBatch]
-// does in one round trip; [Retry] runs statements that commit by themselves. A COMMIT whose outcome
+// runs one in a single round trip; [Retry] runs statements that commit by themselves. A COMMIT whose outcome
 // is unknown is not retried: it is a [*CommitUnknownError], unless [WithCommitCheck] finds out.
 // Giving up is a [*RetryError].
 //
@@ -31,13 +31,13 @@ type TxBeginner interface {
 
 // RunTx runs fn in a transaction and commits it. It retries from BEGIN on conflict, until the
 // transaction commits or the budget of the options is used up, which returns a [*RetryError]. fn
-// must do nothing but use tx, or what may happen more than once.
+// must have no side effects outside tx that are not idempotent.
 //
 // fn returns nil to commit, an error to roll back. RunTx retries if that error is or wraps (%w,
 // errors.Join) a conflict, a stale plan after a schema change, XX000 "server unavailable", or the
 // loss of the transaction's connection: nothing has been committed then. Any other error is
 // returned as it is, and so is one that is or wraps a [*RetryError] or a [*CommitUnknownError],
-// whatever else it wraps. A conflict that fn swallows fails COMMIT, and counts. Failing to begin is
+// whatever else it wraps. If fn ignores a conflict, COMMIT fails and RunTx retries. Failing to begin is
 // retried too, unless the role or the token was refused; a token's "Signature expired" is retried
 // once, with a new token. See docs/concurrency.md.
 //
@@ -90,8 +90,8 @@ var (
 )
 
 // RunTxValue is [RunTx] for an fn that returns a value. It returns the value of the attempt that
-// committed, or that may have: beside a [*CommitUnknownError] stands the value of its attempt.
-// Beside any other error it is zero.
+// committed, or that may have: with a [*CommitUnknownError] it returns the value of that attempt.
+// With any other error it returns the zero value.
 func RunTxValue[T any](ctx context.Context, db TxBeginner, fn func(tx pgx.Tx) (T, error), opts ...RetryOption) (T, error) {
 	var value, zero T
 	err := runTx(ctx, db, func(tx pgx.Tx) (err error) {

@@ -148,7 +148,7 @@ func WithSerialKey(key string) RetryOption {
 	}
 }
 
-// WithCommitCheck has f find out what became of a COMMIT that was sent and not answered. If it
+// WithCommitCheck calls f to find out whether a COMMIT that was sent and not answered was applied. If it
 // reports that the transaction was applied, RunTx returns nil; if not, the transaction is run again;
 // if f fails, RunTx returns the [*CommitUnknownError] together with f's error. f must use a
 // connection of its own, and is run again if that is lost.
@@ -163,7 +163,7 @@ func WithCommitCheck(f func(ctx context.Context) (applied bool, err error)) Retr
 	}
 }
 
-// WithIdempotent has [Retry] also run its function again when a connection was lost or a part of
+// WithIdempotent makes [Retry] also run its function again when a connection was lost or a part of
 // DSQL was unavailable, and so a statement may have been applied. It is for reads, and for writes
 // that may be applied twice. The other functions ignore it.
 func WithIdempotent() RetryOption {

@@ -47,7 +47,7 @@ func (h *handler) Handle(ctx context.Context, r slog.Record) error {
 		failed := []attribute.KeyValue{outcomeKey.String("error"), semconv.ErrorTypeKey.String("credentials")}
 		h.t.tokens.Add(ctx, 1, h.t.with(append(at.attributes(), failed...)...))
 		h.t.connects.Add(ctx, 1, h.t.with(append(server(at.endpoint), failed...)...))
-	case "dsql: no turn to connect":
+	case "dsql: connect limiter":
 		failed := []attribute.KeyValue{outcomeKey.String("error"), semconv.ErrorTypeKey.String("connect_rate")}
 		h.t.connects.Add(ctx, 1, h.t.with(append(server(at.endpoint), failed...)...))
 	}

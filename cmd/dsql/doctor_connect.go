@@ -69,7 +69,7 @@ func describeTLS(err error, host string, f finding) (detail, advice string) {
 			what = "HTTP"
 		}
 		detail = "the server answered the TLS handshake with " + what
-		advice = "What answered is not DSQL: a proxy, or a tunnel that leads to another port. Connect to port 5432 of " + host + " without a proxy; --dial-address must lead there."
+		advice = "What answered is not DSQL: a proxy, or a tunnel to another port. Connect to port 5432 of " + host + " without a proxy; --dial-address must reach that port."
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET):
 		detail = "the connection was closed during the TLS handshake: " + f.detail
 		advice = "Something between this machine and " + host + " closes TLS connections, such as a firewall that inspects them, or a tunnel whose far end is down or not DSQL's port 5432."
