@@ -101,7 +101,9 @@ type attemptKey struct{}
 // TraceConnectStart runs the caller's tracer and seals what it left.
 func (g *gate) TraceConnectStart(ctx context.Context, data pgx.TraceConnectStartData) context.Context {
 	cc := data.ConnConfig
-	cc.Tracer = g.next
+	if cc.Tracer == pgx.QueryTracer(g) { // else a tracer of the caller's calls g
+		cc.Tracer = g.next
+	}
 	if cc.Password == g.token() {
 		cc.Password = ""
 	}
@@ -251,13 +253,21 @@ func (g *gate) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndData
 	}
 }
 
-// TraceQueryStart makes a gate a pgx.QueryTracer. It is never called: the caller's tracer is.
-func (g *gate) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
-	return ctx
+// TraceQueryStart passes a query on. It is called only if a tracer of the caller's calls g: otherwise
+// the connection has the caller's own tracer.
+func (g *gate) TraceQueryStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	if g.next == nil {
+		return ctx
+	}
+	return g.next.TraceQueryStart(ctx, conn, data)
 }
 
-// TraceQueryEnd is never called either.
-func (g *gate) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+// TraceQueryEnd passes a query on.
+func (g *gate) TraceQueryEnd(ctx context.Context, conn *pgx.Conn, data pgx.TraceQueryEndData) {
+	if g.next != nil {
+		g.next.TraceQueryEnd(ctx, conn, data)
+	}
+}
 
 func (c *Connector) log(ctx context.Context, level slog.Level, message string, attrs ...slog.Attr) {
 	c.logAt(ctx, c.endpoint.Host, level, message, attrs...)

@@ -94,7 +94,7 @@ func (r *run) attempt(ctx context.Context, db TxBeginner, fn func(pgx.Tx) error)
 	tx.unwatch() // whoever ended the transaction before COMMIT has been seen
 	if !b.direct {
 		err := b.tx.Commit(ctx)
-		return r.classifyCommit(ctx, pgtx.ErrorOutcome(err), err, tx.failed)
+		return r.classifyCommit(ctx, pgtx.ForeignOutcome(err), err, tx.failed)
 	}
 	outcome, err := pgtx.Commit(ctx, b.conn, r.txOptions.CommitQuery)
 	return r.classifyCommit(ctx, outcome, err, tx.failed)

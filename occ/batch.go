@@ -74,10 +74,15 @@ func (r *run) sendBatch(ctx context.Context, db BatchSender, b *pgx.Batch) *fail
 	case *pgx.Conn:
 		conn = db
 	default: // a wrapper, or a mock
-		if err := db.SendBatch(ctx, b).Close(); err != nil {
-			return r.classifyBatch(ctx, pgtx.ErrorOutcome(err), err)
+		server := recordServer(b)
+		err := db.SendBatch(ctx, b).Close()
+		switch {
+		case err == nil:
+			return nil
+		case server.failed == nil && server.ofCallback:
+			return r.classifyCommit(ctx, pgtx.Unknown, err, nil)
 		}
-		return nil
+		return r.classifyBatch(ctx, pgtx.ForeignOutcome(err), err)
 	}
 	s := newSession(conn)
 	if !s.pg.IsClosed() && s.pg.TxStatus() != 'I' {
@@ -96,6 +101,8 @@ func (r *run) sendBatch(ctx context.Context, db BatchSender, b *pgx.Batch) *fail
 		return &failure{permanent, &endedError{errBatchCommitted, err}}
 	case !s.watch.Sent():
 		return &failure{classifyBegin(err), withContext(ctx, fmt.Errorf("occ: the batch was not sent: %w", err))}
+	case s.watch.Failed() && server.failed == nil && server.ofCallback:
+		return &failure{permanent, withContext(ctx, fmt.Errorf("occ: the batch was not applied: %w", err))}
 	case server.failed == nil && server.ofCallback: // what the server said, pgx does not tell
 		return r.classifyCommit(ctx, pgtx.Unknown, err, nil)
 	}

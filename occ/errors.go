@@ -50,15 +50,16 @@ type RetryEvent struct {
 
 // RetryError reports that the attempts, the time or the context ended before the transaction
 // could commit. A transaction of [RunTx], [RunTxValue], [RunTxOf], [RunSQLTx] or [RunBatch] has
-// committed nothing then. [Retry] cannot promise that: what its function did outside a transaction
-// stays done. Nothing retries an error that is or wraps a RetryError.
+// committed nothing then, unless MaybeApplied is set. [Retry] cannot promise that: what its function
+// did outside a transaction stays done. Nothing retries an error that is or wraps a RetryError.
 type RetryError struct {
 	Attempts int           // the number of attempts made
 	Elapsed  time.Duration // the time since the start
 	Err      error         // the last conflict, and the context's error if the context ended
 
-	// MaybeApplied is set by [Retry] if the context ended while the last attempt ran: the server may
-	// have applied its statement.
+	// MaybeApplied reports whether one of the attempts may have been applied: a statement of [Retry]
+	// that was not answered, or a COMMIT that [WithCommitCheck] did not find and that may still be
+	// applied late.
 	MaybeApplied bool
 }
 
@@ -70,7 +71,7 @@ func (e *RetryError) Error() string {
 	}
 	last := ""
 	if e.MaybeApplied {
-		last = ", the last of which may have been applied"
+		last = ", one of which may have been applied"
 	}
 	return fmt.Sprintf("occ: gave up after %s in %v%s: %v", attempts, e.Elapsed.Round(time.Millisecond), last, e.Err)
 }

@@ -139,8 +139,8 @@ func WithOnRetry(f func(RetryEvent)) RetryOption {
 // it one again. Without conflicts it costs nothing. It is for hot rows: choose a key that names the
 // row, such as "account/42". Other processes conflict as usual. Waiting holds no connection and ends
 // with the context, or with the time of [WithMaxElapsed]. A transaction inside another with the same
-// key would wait for itself. Calls of [Retry] have no handle: all those with the same key queue
-// together. Default, and "": none.
+// key would wait for itself. Calls of [Retry] and [RunTxOf] have no handle: all those with the
+// same key queue together. Default, and "": none.
 func WithSerialKey(key string) RetryOption {
 	return func(p *policy) error {
 		p.serialKey = key

@@ -34,7 +34,8 @@ type run struct {
 	stale       staleStatement // the last
 	serialized  bool           // it holds the serial key
 	prioritized bool           // a commit ended its wait and lets it go first
-	unsure      bool           // a statement outside a transaction may have been applied
+	unsure      bool           // a statement or a COMMIT may have been applied
+	late        error          // a COMMIT that the check did not find, and that may still be applied
 }
 
 func newRun(db any, opts []RetryOption) (*run, error) {
@@ -87,6 +88,12 @@ func (r *run) do(ctx context.Context, attempt func() *failure) error {
 		if failed == nil {
 			ended = true
 			return nil
+		}
+		if failed.kind == permanent && r.late != nil {
+			if failed = r.checkLate(ctx, failed); failed == nil {
+				ended = true
+				return nil
+			}
 		}
 		r.attempts++
 		r.unsure = r.unsure || r.autocommits && (failed.kind == permanent || failed.kind == lostStatement)
@@ -213,20 +220,41 @@ func (r *run) checkCommit(ctx context.Context, failed *failure) *failure {
 	if r.commitCheck == nil || ctx.Err() != nil || r.left() <= 0 {
 		return &failure{permanent, failed.err}
 	}
-	var applied bool
-	err := Retry(ctx, func(ctx context.Context) (err error) {
-		applied, err = r.commitCheck(ctx)
-		return err
-	}, WithMaxElapsed(r.left()), WithIdempotent())
+	applied, err := r.askCheck(ctx)
 	switch {
 	case err != nil:
 		return &failure{permanent, errors.Join(failed.err, fmt.Errorf("occ: the check of the commit failed: %w", err))}
 	case applied:
 		return nil
 	}
+	r.unsure, r.late = true, failed.err
 	var unknown *CommitUnknownError
 	if errors.As(failed.err, &unknown) {
 		failed.err = unknown.Err
 	}
 	return &failure{unseenCommit, fmt.Errorf("occ: the connection was lost at COMMIT, and the check says that nothing was applied: %w", failed.err)}
+}
+
+// checkLate asks again when a transaction fails permanently that was run after a COMMIT which the
+// check had not found: if that COMMIT has been applied since, its unique key is the usual cause.
+func (r *run) checkLate(ctx context.Context, failed *failure) *failure {
+	if isSettled(failed.err) || ctx.Err() != nil || r.left() <= 0 {
+		return failed
+	}
+	applied, err := r.askCheck(ctx)
+	switch {
+	case err != nil:
+		return &failure{permanent, errors.Join(failed.err, r.late, fmt.Errorf("occ: the check of the commit failed: %w", err))}
+	case applied:
+		return nil
+	}
+	return failed
+}
+
+func (r *run) askCheck(ctx context.Context) (applied bool, err error) {
+	err = Retry(ctx, func(ctx context.Context) (err error) {
+		applied, err = r.commitCheck(ctx)
+		return err
+	}, WithMaxElapsed(r.left()), WithIdempotent())
+	return applied, err
 }

@@ -54,7 +54,7 @@ func (s *session) endedItself(err error) *failure {
 	case s.pg == nil:
 		return nil
 	case s.pg.IsClosed() && s.watch.CommitSent():
-		return &failure{unknownCommit, &CommitUnknownError{Err: errors.Join(errOwnCommit, err)}}
+		return &failure{permanent, &CommitUnknownError{Err: errors.Join(errOwnCommit, err)}}
 	case s.watch.Ended(), s.inTx && !s.pg.IsClosed() && !s.pg.IsBusy() && s.pg.TxStatus() == 'I':
 		return &failure{permanent, &endedError{errOwnEnd, err}}
 	}

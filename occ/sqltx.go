@@ -111,7 +111,10 @@ func (r *run) sqlAttempt(ctx context.Context, db *sql.DB, o *sql.TxOptions, fn f
 	stop = context.AfterFunc(ctx, cancel)
 	err = tx.Commit()
 	stop()
-	if errors.Is(err, sql.ErrTxDone) {
+	switch {
+	case errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil && !s.watch.CommitSent(): // database/sql rolled back
+		return &failure{permanent, notCommitted(ctx)}
+	case errors.Is(err, sql.ErrTxDone):
 		return &failure{permanent, errOwnEnd}
 	}
 	return r.classifyCommit(ctx, s.watch.Outcome(err), err, nil)

@@ -67,8 +67,12 @@ func txOfAttempt[T Tx](ctx context.Context, r *run, begin func(context.Context) 
 
 	if err := fn(tx); err != nil {
 		k := r.classifySQL(session{}, err)
-		if rolled := rollback(); errors.Is(rolled, sql.ErrTxDone) || errors.Is(rolled, pgtx.ErrEnded) {
+		rolled := rollback()
+		switch {
+		case errors.Is(rolled, sql.ErrTxDone), errors.Is(rolled, pgtx.ErrEnded):
 			return &failure{permanent, &endedError{rolledError(rolled), err}}
+		case rolled == nil && k == noConnection && classifyInTx(err) == permanent:
+			k = permanent // the connection is there: fn lost one of its own
 		}
 		return &failure{k, withContext(ctx, err)}
 	}
@@ -79,10 +83,13 @@ func txOfAttempt[T Tx](ctx context.Context, r *run, begin func(context.Context) 
 	stop = context.AfterFunc(ctx, cancel)
 	err = tx.Commit()
 	stop()
-	if errors.Is(err, sql.ErrTxDone) {
+	switch {
+	case errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil: // by whom it was ended, nobody knows
+		return r.classifyCommit(ctx, pgtx.Unknown, err, nil)
+	case errors.Is(err, sql.ErrTxDone):
 		return &failure{permanent, errOwnEnd}
 	}
-	return r.classifyCommit(ctx, pgtx.ErrorOutcome(err), err, nil)
+	return r.classifyCommit(ctx, pgtx.ForeignOutcome(err), err, nil)
 }
 
 // rolledError says how a callback ended its transaction, by the error of the rollback after it.

@@ -160,6 +160,16 @@ func ErrorOutcome(err error) Outcome {
 	return Unknown
 }
 
+// ForeignOutcome is ErrorOutcome for the error of another library's Commit. A failed write in it may
+// be of what that library did after the commit, to another server, so it settles nothing.
+func ForeignOutcome(err error) Outcome {
+	o := ErrorOutcome(err)
+	if o == NotSent && !errors.Is(err, ErrLost) && !errors.Is(err, ErrNotSent) {
+		return Unknown
+	}
+	return o
+}
+
 // isRefusal reports whether err is the server's answer that it did not commit.
 func isRefusal(err error) bool {
 	answered := false

@@ -23,6 +23,7 @@ const (
 	serializationFailure = "40001"
 	deadlockDetected     = "40P01"
 	syntaxError          = "42601"
+	inFailedTransaction  = "25P02"
 	undefinedColumn      = "42703"
 	outOfResources       = "53000"
 	tooManyConnections   = "53300"
@@ -53,9 +54,12 @@ func refusalResponse(r *dialect.Refusal) *pgproto3.ErrorResponse {
 }
 
 // isConflict reports whether an ErrorResponse carries a conflict.
-func isConflict(m message) bool {
+func isConflict(m message) bool { return hasCode(m, serializationFailure) }
+
+// hasCode reports whether an ErrorResponse has a SQLSTATE.
+func hasCode(m message, code string) bool {
 	var e pgproto3.ErrorResponse
-	return e.Decode(m.body()) == nil && e.Code == serializationFailure
+	return e.Decode(m.body()) == nil && e.Code == code
 }
 
 func hasError(replies []message) bool {

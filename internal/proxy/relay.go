@@ -29,6 +29,7 @@ type relay struct {
 	status   byte        // of the last ReadyForQuery: I, T or E
 	catalog  int64       // the version of the schema that the session has seen
 	conflict bool        // the last transaction hit a conflict
+	failed   bool        // the client has been sent an error in its transaction
 	expired  bool        // the session ends with its transaction
 	closed   bool        // PostgreSQL's side has ended
 }
@@ -116,7 +117,16 @@ func (r *relay) deliver(m message) error {
 
 // writeClient buffers a message for the client and counts conflicts. r.mu must be held.
 func (r *relay) writeClient(m message) error {
-	if m.kind() == 'E' {
+	switch {
+	case m.kind() == 'Z':
+		r.noteReady(m.body()[0])
+	case m.kind() == 'E':
+		if !r.failed && hasCode(m, inFailedTransaction) {
+			// A statement of the proxy's has failed the transaction, such as a replay that was cut
+			// short. The client may run it again.
+			m = encode(conflictResponse(dataConflict))
+		}
+		r.failed = true
 		r.log.sent(m)
 	}
 	if m.kind() == 'E' && isConflict(m) {
@@ -125,6 +135,13 @@ func (r *relay) writeClient(m message) error {
 	}
 	_, err := r.client.w.Write(m)
 	return err
+}
+
+// noteReady records what the client is told of its transaction. r.mu must be held.
+func (r *relay) noteReady(status byte) {
+	if status == 'I' {
+		r.failed = false
+	}
 }
 
 // close releases those who wait for PostgreSQL's replies and closes both connections.
@@ -244,6 +261,7 @@ func (r *relay) writeReplies(replies []message) bool {
 // writeReady sends ReadyForQuery, for statements whose replies were collected.
 func (r *relay) writeReady() {
 	r.mu.Lock()
+	r.noteReady(r.status)
 	r.client.send(&pgproto3.ReadyForQuery{TxStatus: r.status})
 	_ = r.client.w.Flush()
 	r.mu.Unlock()
