@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql/internal/fakepg"
+	"github.com/go-dsql/dsql/internal/testenv"
 	"github.com/go-dsql/dsql/occ"
 )
 
@@ -191,4 +193,9 @@ func port(t *testing.T, address string) uint16 {
 	addr, err := net.ResolveTCPAddr("tcp", address)
 	require.NoError(t, err)
 	return uint16(addr.Port)
+}
+
+func TestMain(m *testing.M) {
+	testenv.Clear()
+	os.Exit(m.Run())
 }

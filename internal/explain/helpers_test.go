@@ -1,5 +1,16 @@
 package explain_test
 
-import "github.com/go-dsql/dsql/internal/harness"
+import (
+	"os"
+	"testing"
+
+	"github.com/go-dsql/dsql/internal/harness"
+	"github.com/go-dsql/dsql/internal/testenv"
+)
 
 const host = harness.Host
+
+func TestMain(m *testing.M) {
+	testenv.Clear()
+	os.Exit(m.Run())
+}
