@@ -30,6 +30,9 @@ type Tx interface {
 //
 // Errors must have a SQLState method or wrap one that does, as with pgx. Over a database of
 // dsql.OpenDB a transaction that fn ended by SQL is found out; over another driver it is not.
+//
+// Commit must return the database's answer: a SQLSTATE that its error carries counts as that answer,
+// so a hook that runs after the commit must not return the error of another database.
 func RunTxOf[T Tx](ctx context.Context, begin func(context.Context) (T, error), fn func(T) error, opts ...RetryOption) error {
 	r, err := newRun(nil, opts)
 	switch {
