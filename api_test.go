@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var update = flag.Bool("update", false, "write testdata/api anew")
+var update = flag.Bool("update", false, "rewrite testdata/api")
 
 // The exported names are those of testdata/api, so that a change of them is seen in review. After an
 // intended one: go test -run TestAPI . -update

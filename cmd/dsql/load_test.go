@@ -214,7 +214,7 @@ func TestLoadGoesOn(t *testing.T) {
 
 	r := runIn(t, env, args...)
 	require.Equal(t, 3, r.code, r.err)
-	require.NotContains(t, r.out, fmt.Sprintf("%d rows inserted", rows-rows/500), "it began anew")
+	require.NotContains(t, r.out, fmt.Sprintf("%d rows inserted", rows-rows/500), "it started over")
 	require.Equal(t, fmt.Sprint(rows-rows/500), dump(t, conn, "SELECT count(*)::text FROM orders"))
 	got := rejects(t, file+".rejects")
 	lines := make(map[string]bool)
