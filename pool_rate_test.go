@@ -220,15 +220,15 @@ func TestLimiterThatFailsEndsTheConnect(t *testing.T) {
 	require.Zero(t, dials.Load())
 }
 
-// deaf is a limiter that only its context ends.
-type deaf struct{}
+// blocking is a limiter that never lets a connection through.
+type blocking struct{}
 
-func (deaf) Wait(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+func (blocking) Wait(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 
 func TestWaitForATurnEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dial, _ := dialCounter()
-		pool, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(harness.Credentials), dial, dsql.WithConnectLimiter(deaf{}))
+		pool, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(harness.Credentials), dial, dsql.WithConnectLimiter(blocking{}))
 		require.NoError(t, err)
 		defer pool.Close()
 		start := time.Now()

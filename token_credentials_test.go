@@ -154,9 +154,9 @@ func TestCachedCredentialsAreRenewedBeforeTheyEnd(t *testing.T) {
 
 func TestHangingProviderNeitherWedgesThePoolNorBlocksClose(t *testing.T) {
 	for _, tt := range []struct {
-		name string
-		deaf bool // to its context
-	}{{"heeds its context", false}, {"deaf to its context", true}} {
+		name    string
+		ignores bool // its context
+	}{{"heeds its context", false}, {"ignores its context", true}} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				release := make(chan struct{})
@@ -164,7 +164,7 @@ func TestHangingProviderNeitherWedgesThePoolNorBlocksClose(t *testing.T) {
 					if call != 2 {
 						return harness.Expiring(time.Minute), nil
 					}
-					if tt.deaf {
+					if tt.ignores {
 						<-release
 						return aws.Credentials{}, errors.New("too late")
 					}

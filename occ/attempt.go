@@ -91,7 +91,7 @@ func (r *run) attempt(ctx context.Context, db TxBeginner, fn func(pgx.Tx) error)
 		return failed
 	}
 	tx.closed = true
-	tx.unwatch() // whoever ended the transaction before COMMIT has been seen
+	tx.unwatch() // what ended the transaction before COMMIT has been seen
 	if !b.direct {
 		err := b.tx.Commit(ctx)
 		return r.classifyCommit(ctx, pgtx.ForeignOutcome(err), err, tx.failed)

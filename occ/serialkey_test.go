@@ -112,7 +112,7 @@ func TestSerialKeyWaitingEnds(t *testing.T) {
 	})
 }
 
-// Without a key too, the sum is exact, whoever wins.
+// Without a key too, the sum is exact, no matter which transaction wins.
 func TestSumOfAHotRowIsExact(t *testing.T) {
 	t.Parallel()
 	for name, options := range map[string][]occ.RetryOption{
