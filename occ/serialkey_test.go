@@ -3,6 +3,7 @@ package occ_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -176,4 +177,34 @@ func TestCommitEndsTheWaitOfALoser(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Transactions arrive faster than they can run one at a time, each on a row of its own. One conflict
+// makes them queue, and the queue dissolves.
+func TestSerialKeyRecoversUnderAnOpenLoop(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const transactions, took = 2000, 6 * time.Millisecond
+		latencies := make([]time.Duration, transactions)
+		var wg sync.WaitGroup
+		for i := range transactions {
+			wg.Go(func() {
+				conflicts := i == 0
+				start := time.Now()
+				require.NoError(t, occ.Retry(t.Context(), func(context.Context) error {
+					time.Sleep(took)
+					if conflicts {
+						conflicts = false
+						return fakepg.Conflict()
+					}
+					return nil
+				}, occ.WithSerialKey(t.Name())))
+				latencies[i] = time.Since(start)
+			})
+			time.Sleep(3 * time.Millisecond)
+		}
+		wg.Wait()
+		require.Less(t, slices.Max(latencies), time.Second)
+		require.Equal(t, took, slices.Max(latencies[transactions/4:]), "nobody waits any more")
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 
 	"github.com/go-dsql/dsql/internal/pgtx"
 )
@@ -88,7 +89,7 @@ func txOfAttempt[T Tx](ctx context.Context, r *run, begin func(context.Context) 
 	stop()
 	switch {
 	case errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil: // by whom it was ended, nobody knows
-		return r.classifyCommit(ctx, pgtx.Unknown, err, nil)
+		return r.classifyCommit(ctx, pgtx.Unknown, fmt.Errorf("%w: %w", contextError(ctx), err), nil)
 	case errors.Is(err, sql.ErrTxDone):
 		return &failure{permanent, errOwnEnd}
 	}

@@ -1,0 +1,55 @@
+//go:build linux || darwin || freebsd || netbsd || openbsd
+
+package pgtx
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestArrived(t *testing.T) {
+	t.Parallel()
+	server, client := socketPair(t)
+	require.Equal(t, nothing, arrived(client))
+
+	_, err := server.Write([]byte{1})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return arrived(client) == data }, 5*time.Second, time.Millisecond)
+	var b [1]byte
+	_, err = client.Read(b[:])
+	require.NoError(t, err)
+	require.EqualValues(t, 1, b[0], "the look has read nothing")
+
+	require.NoError(t, server.Close())
+	require.Eventually(t, func() bool { return arrived(client) == end }, 5*time.Second, time.Millisecond)
+	require.NoError(t, client.Close())
+	require.Equal(t, end, arrived(client))
+	require.Equal(t, nothing, arrived(pipe{}), "a connection without a socket")
+}
+
+type pipe struct{ net.Conn }
+
+// BenchmarkArrived is what the look before each COMMIT costs.
+func BenchmarkArrived(b *testing.B) {
+	_, client := socketPair(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		arrived(client)
+	}
+}
+
+func socketPair(tb testing.TB) (server, client net.Conn) {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(tb, err)
+	defer l.Close()
+	client, err = net.Dial("tcp", l.Addr().String())
+	require.NoError(tb, err)
+	server, err = l.Accept()
+	require.NoError(tb, err)
+	tb.Cleanup(func() { client.Close(); server.Close() })
+	return server, client
+}
