@@ -32,7 +32,7 @@ type Hooks struct {
 // Conn is a client's connection as the server sees it.
 type Conn struct {
 	net.Conn                               // the TLS connection, or TCP
-	*pgproto3.Backend                      // on Conn
+	*pgproto3.Backend                      // on Conn, while it is served
 	First             []byte               // the first eight bytes
 	Direct            bool                 // direct TLS: no SSLRequest was sent
 	TLS               *tls.ConnectionState // nil in cleartext
@@ -131,6 +131,7 @@ func (s *Server) serve(raw net.Conn) error {
 		return err
 	}
 	c.Backend = pgproto3.NewBackend(c.Conn, c.Conn)
+	defer func() { c.Backend = nil }() // its buffers, as Conns keeps c
 	if err := s.authenticate(c); err != nil {
 		var refusal *pgconn.PgError
 		if errors.As(err, &refusal) {
