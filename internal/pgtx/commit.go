@@ -51,7 +51,7 @@ func Commit(ctx context.Context, conn *pgx.Conn, sql string) (Outcome, error) {
 	if sql == "" {
 		sql = "commit"
 	}
-	tracer := queryTracer(conn)
+	tracer := Settings(conn).Tracer
 	if tracer != nil {
 		ctx = tracer.TraceQueryStart(ctx, conn, pgx.TraceQueryStartData{SQL: sql})
 	}
@@ -224,19 +224,26 @@ const (
 	end
 )
 
-// tracerKey is the key of a connection's tracer in its custom data: asking pgx copies the
-// configuration.
-const tracerKey = "occ.tracer"
+// ConnSettings are settings of a connection.
+type ConnSettings struct {
+	Tracer pgx.QueryTracer // may be nil
+	Mode   pgx.QueryExecMode
+}
 
-func queryTracer(conn *pgx.Conn) pgx.QueryTracer {
+// settingsKey is the key of a connection's settings in its custom data: asking pgx copies the whole
+// configuration.
+const settingsKey = "occ.settings"
+
+// Settings returns the settings of conn.
+func Settings(conn *pgx.Conn) *ConnSettings {
 	custom := conn.PgConn().CustomData()
-	tracer, ok := custom[tracerKey]
+	s, ok := custom[settingsKey].(*ConnSettings)
 	if !ok {
-		tracer = conn.Config().Tracer
-		custom[tracerKey] = tracer
+		config := conn.Config()
+		s = &ConnSettings{config.Tracer, config.DefaultQueryExecMode}
+		custom[settingsKey] = s
 	}
-	t, _ := tracer.(pgx.QueryTracer)
-	return t
+	return s
 }
 
 // String names the outcome, for tests.
