@@ -58,7 +58,7 @@ func (tx *attemptTx) judge(ctx context.Context, err error) *failure {
 	switch failed := tx.endedItself(err); {
 	case failed != nil:
 		return failed
-	case tx.beginFailed != nil && !isSettled(err):
+	case tx.beginFailed != nil && !isSettled(err) && (err == nil || ctx.Err() == nil):
 		return tx.beginFailed
 	case err == nil && tx.commits:
 		return &failure{permanent, errOwnCommit}

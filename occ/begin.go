@@ -75,7 +75,10 @@ func (tx *attemptTx) beginAlone() error {
 	tx.pending = false
 	ctx, began, cancel := tx.run.beginContext(tx.ctx)
 	defer cancel(nil)
-	_, err := tx.conn.BeginTx(ctx, tx.run.txOptions)
+	err := ctx.Err() // with which pgx would close the connection
+	if err == nil {
+		_, err = tx.conn.BeginTx(ctx, tx.run.txOptions)
+	}
 	if failed := began(err); failed != nil {
 		tx.refused, tx.beginFailed = err, failed
 		return err

@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
@@ -283,21 +282,41 @@ func TestTracerSeesEveryStatement(t *testing.T) {
 }
 
 func TestAllocations(t *testing.T) {
-	s := startSQL(t)
-	ctx := context.Background()
-	fn := func(tx pgx.Tx) error { return update(ctx, tx) }
-	plain := testing.AllocsPerRun(200, func() {
-		if err := pgx.BeginFunc(ctx, s.pool, fn); err != nil {
-			t.Error(err)
-		}
-	})
-	retried := testing.AllocsPerRun(200, func() {
-		if err := occ.RunTx(ctx, s.pool, fn); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Logf("allocations, of the scripted server too: BeginFunc %v, RunTx %v", plain, retried)
+	run := leanPool(t)
+	plain, retried := testing.AllocsPerRun(200, run["BeginFunc"]), testing.AllocsPerRun(200, run["RunTx"])
+	t.Logf("BeginFunc %v, RunTx %v", plain, retried)
 	require.LessOrEqual(t, retried, plain+3)
 }
 
-var _ = pgconn.CommandTag{}
+func BenchmarkAllocations(b *testing.B) {
+	for name, run := range leanPool(b) {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				run()
+			}
+		})
+	}
+}
+
+// leanPool returns ways to run a transaction of one statement on a server that does not allocate.
+func leanPool(tb testing.TB) map[string]func() {
+	server := fakepg.Start(tb, fakepg.Hooks{Session: fakepg.Lean})
+	pool, err := pgxpool.New(tb.Context(), fmt.Sprintf("postgres://u:p@%s/db?sslmode=disable&pool_max_conns=1", server.Addr))
+	require.NoError(tb, err)
+	tb.Cleanup(pool.Close)
+	ctx := tb.Context()
+	fn := func(tx pgx.Tx) error { return update(ctx, tx) }
+	return map[string]func(){
+		"BeginFunc": func() {
+			if err := pgx.BeginFunc(ctx, pool, fn); err != nil {
+				tb.Error(err)
+			}
+		},
+		"RunTx": func() {
+			if err := occ.RunTx(ctx, pool, fn); err != nil {
+				tb.Error(err)
+			}
+		},
+	}
+}
