@@ -22,17 +22,11 @@ var (
 // attempt runs fn once in a transaction of its own.
 func (r *run) attempt(ctx context.Context, db TxBeginner, fn func(pgx.Tx) error) *failure {
 	tx := &attemptTx{run: r, ctx: ctx}
-	beginCtx, began, cancel := r.beginContext(ctx)
-	defer cancel(nil)
-	if failed := began(tx.open(beginCtx, db)); failed != nil {
-		tx.release()
+	defer tx.release()
+	if failed := tx.open(db); failed != nil {
 		return failed
 	}
-	// Deferred, for panic and runtime.Goexit. Does nothing that has been done.
-	defer func() {
-		_ = tx.finish(ctx)
-		tx.release()
-	}()
+	defer tx.finish(ctx) // for panic and runtime.Goexit; does nothing that has been done
 
 	stop := r.interruptAfter(ctx, tx.pg)
 	err := fn(tx)

@@ -20,11 +20,12 @@ type attemptTx struct {
 	run *run
 	ctx context.Context // of the run, for BEGIN
 
-	on      statements    // conn, or foreign
-	conn    *pgx.Conn     // nil: a driver that is not pgx
-	pooled  *pgxpool.Conn // conn is a pool's
-	foreign pgx.Tx        // begun by another type; nil: the transaction is conn's own
-	owned   bool          // the connection is the caller's, not a pool's
+	on      statements              // conn, or foreign
+	conn    *pgx.Conn               // nil: a driver that is not pgx
+	pooled  *pgxpool.Conn           // conn is a pool's
+	foreign pgx.Tx                  // begun by another type; nil: the transaction is conn's own
+	cancel  context.CancelCauseFunc // ends foreign's context
+	owned   bool                    // the connection is the caller's, not a pool's
 
 	first       first
 	pending     bool     // BEGIN has not been sent

@@ -32,6 +32,9 @@ func Lean(c *Conn) error {
 			case 'Q', 'E':
 				tag, ended := "UPDATE 1", status
 				switch {
+				case bytes.HasPrefix(body, []byte("begin;")):
+					out = answer(out, 'C', "BEGIN\x00")
+					ended = 'T'
 				case bytes.HasPrefix(body, []byte("begin")):
 					tag, ended = "BEGIN", 'T'
 				case bytes.HasPrefix(body, []byte("commit")):
