@@ -19,6 +19,7 @@ func (r *attemptRows) end() {
 	if r.first != nil {
 		r.err = r.first.Close()
 		r.first = nil
+		unshift(r.Err(), r.tx.first.offset)
 	}
 	r.tx.record(r.Err())
 }
@@ -73,6 +74,7 @@ func (r *attemptRow) Scan(dest ...any) error {
 		if err == nil {
 			err = ended
 		}
+		unshift(err, r.tx.first.offset)
 	}
 	return r.tx.record(err)
 }

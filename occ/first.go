@@ -20,6 +20,7 @@ type first struct {
 	batch            pgx.Batch
 	queued           [2]*pgx.QueuedQuery
 	begin, statement pgx.QueuedQuery
+	offset           int // of the statement, if both are one text
 }
 
 // beginSQL is pgx's BEGIN for o.
@@ -43,6 +44,9 @@ func (tx *attemptTx) sendFirst(ctx context.Context, sql string, args []any) (pgx
 	f.statement.SQL, f.statement.Arguments = sql, args
 	f.queued = [2]*pgx.QueuedQuery{&f.begin, &f.statement}
 	f.batch.QueuedQueries = f.queued[:]
+	if pgtx.Settings(tx.conn).Mode == pgx.QueryExecModeSimpleProtocol {
+		f.offset = len(f.begin.SQL + "\n;")
+	}
 	return tx.begun(tx.conn.SendBatch(ctx, &f.batch), true)
 }
 
@@ -128,6 +132,7 @@ func (tx *attemptTx) execFirst(ctx context.Context, sql string, args []any) (tag
 	if closed := results.Close(); err == nil {
 		err = closed
 	}
+	unshift(err, tx.first.offset)
 	return tag, true, err
 }
 
@@ -149,11 +154,19 @@ func (tx *attemptTx) execFirstText(ctx context.Context, sql string) (tag pgconn.
 		return tag, false, tx.notBegun(err, true)
 	}
 	tx.pending, tx.inTx = false, true
+	unshift(err, len(begin))
+	return tag, true, err
+}
+
+// unshift takes n bytes of BEGIN out of the position that err has in a text of both.
+func unshift(err error, n int) {
+	if err == nil || n == 0 {
+		return
+	}
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) && pgErr.Position > 0 {
-		pgErr.Position -= int32(len(begin))
+		pgErr.Position -= int32(n)
 	}
-	return tag, true, err
 }
 
 // queryFirst sends a query together with BEGIN. If it returns neither rows nor an error, the query
@@ -172,6 +185,7 @@ func (tx *attemptTx) queryFirst(ctx context.Context, sql string, args []any) (pg
 	}
 	_ = results.Close()
 	tx.record(err)
+	unshift(err, tx.first.offset)
 	if pgtx.Settings(tx.conn).Mode != pgx.QueryExecModeSimpleProtocol {
 		return errRows{err: err, conn: tx.conn}, nil // as without a batch: the rows have the error
 	}

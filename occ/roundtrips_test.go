@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -296,7 +297,7 @@ func TestAllocations(t *testing.T) {
 		fn        func(ctx context.Context, tx pgx.Tx) error
 	}{
 		{"batch", 30, update},
-		{"simple protocol", 8, func(ctx context.Context, tx pgx.Tx) error {
+		{"simple protocol", 12, func(ctx context.Context, tx pgx.Tx) error {
 			_, err := tx.Exec(ctx, "update t set n = 1 where id = 1")
 			return err
 		}},
@@ -465,4 +466,76 @@ func TestBeginFailsWithItsFirstStatement(t *testing.T) {
 			s.kept(t)
 		}
 	})
+}
+
+// The position in an error counts from the start of the statement, without BEGIN before it.
+func TestErrorPositionIsInTheStatement(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		mode   pgx.QueryExecMode
+		name   string
+		before string // in the text that the server parses
+	}{
+		{pgx.QueryExecModeCacheStatement, "Exec", ""},
+		{pgx.QueryExecModeCacheStatement, "QueryRow", ""},
+		{pgx.QueryExecModeCacheStatement, "Exec without arguments", "begin;"},
+		{pgx.QueryExecModeSimpleProtocol, "Exec", "begin\n;"},
+		{pgx.QueryExecModeSimpleProtocol, "QueryRow", "begin\n;"},
+		{pgx.QueryExecModeSimpleProtocol, "Query", "begin\n;"},
+	} {
+		s := startSQLMode(t, test.mode, func(st fakepg.Statement) fakepg.Reply {
+			if st.Step == fakepg.Execute && st.SQL != "begin" && st.SQL != "rollback" {
+				return fakepg.Reply{Err: &pgconn.PgError{Code: "42703", Message: "no such column", Position: int32(len(test.before)) + 8}}
+			}
+			return fakepg.Reply{}
+		})
+		err := occ.RunTx(t.Context(), s.pool, func(tx pgx.Tx) error { return firstStatements[test.name](t.Context(), tx) })
+		var pgErr *pgconn.PgError
+		require.ErrorAs(t, err, &pgErr)
+		require.EqualValues(t, 8, pgErr.Position, "%v %s", test.mode, test.name)
+	}
+}
+
+// BenchmarkRoundTrips shows what a round trip saves at a distance. Run it with -benchtime 50x.
+func BenchmarkRoundTrips(b *testing.B) {
+	for _, latency := range []time.Duration{time.Millisecond, 10 * time.Millisecond, 60 * time.Millisecond} {
+		for _, statements := range []int{1, 3} {
+			session := &fakepg.SQL{}
+			server := fakepg.Start(b, fakepg.Hooks{Session: session.Session, Latency: latency})
+			pool, err := pgxpool.New(b.Context(), fmt.Sprintf("postgres://u:p@%s/db?sslmode=disable&pool_max_conns=1", server.Addr))
+			require.NoError(b, err)
+			b.Cleanup(pool.Close)
+			ctx := b.Context()
+			fn := func(tx pgx.Tx) error {
+				for range statements {
+					if err := update(ctx, tx); err != nil {
+						return err
+					}
+				}
+				return nil
+			}
+			for _, way := range []struct {
+				name string
+				run  func() error
+			}{
+				{"BeginFunc", func() error { return pgx.BeginFunc(ctx, pool, fn) }},
+				{"RunTx", func() error { return occ.RunTx(ctx, pool, fn) }},
+				{"RunBatch", func() error {
+					return occ.RunBatch(ctx, pool, func(batch *pgx.Batch) error {
+						for range statements {
+							batch.Queue(updateN, 1)
+						}
+						return nil
+					})
+				}},
+			} {
+				b.Run(fmt.Sprintf("%v/%d/%s", latency, statements, way.name), func(b *testing.B) {
+					require.NoError(b, way.run()) // prepares
+					for b.Loop() {
+						require.NoError(b, way.run())
+					}
+				})
+			}
+		}
+	}
 }

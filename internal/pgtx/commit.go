@@ -107,8 +107,11 @@ func exchange(ctx context.Context, pg *pgconn.PgConn, watcher *ctxwatch.ContextW
 
 // withContext adds the error of ctx to that of a read or a write which it ended.
 func withContext(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil {
+		return err
+	}
 	var timeout net.Error
-	if err != nil && ctx.Err() != nil && (pgconn.Timeout(err) || errors.As(err, &timeout) && timeout.Timeout()) {
+	if pgconn.Timeout(err) || errors.As(err, &timeout) && timeout.Timeout() {
 		return fmt.Errorf("%w: %w", ctx.Err(), err)
 	}
 	return err
@@ -134,7 +137,10 @@ func receive(pg *pgconn.PgConn) (tag string, first error) {
 		}
 		switch msg := msg.(type) {
 		case *pgproto3.CommandComplete:
-			if tag != "COMMIT" && first == nil {
+			switch {
+			case string(msg.CommandTag) == "COMMIT" && first == nil:
+				tag = "COMMIT"
+			case tag != "COMMIT" && first == nil:
 				tag = string(msg.CommandTag)
 			}
 		case *pgproto3.ErrorResponse:
