@@ -8,7 +8,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/go-dsql/dsql/internal/pgtx"
 )
@@ -20,83 +19,31 @@ var (
 	errLeftOpen     = errors.New("occ: the callback left rows or a batch open, so nothing was committed: close them before returning")
 )
 
-// begun is a transaction, and what ending it needs.
-type begun struct {
-	tx      pgx.Tx
-	conn    *pgx.Conn // below tx; nil: tx is not on a pgx connection
-	direct  bool      // tx is pgx's own, so COMMIT may be sent past it
-	release func()
-}
-
-// begin begins a transaction on db. It takes a pool's connection by itself, which it needs to send
-// COMMIT by itself.
-func begin(ctx context.Context, db TxBeginner, o pgx.TxOptions) (b begun, err error) {
-	b = begun{direct: true, release: func() {}}
-	switch db := db.(type) {
-	case *pgxpool.Pool:
-		c, err := db.Acquire(ctx)
-		if err != nil {
-			return b, poolBusy(ctx, db, err)
-		}
-		b.conn, b.release = c.Conn(), c.Release
-	case *pgxpool.Conn:
-		b.conn = db.Conn()
-	case *pgx.Conn:
-		b.conn = db
-	default:
-		b.direct = false
-		if b.tx, err = db.BeginTx(ctx, o); err == nil {
-			b.conn = b.tx.Conn()
-		}
-		return b, err
-	}
-	if b.tx, err = b.conn.BeginTx(ctx, o); err != nil {
-		b.release()
-	}
-	return b, err
-}
-
-// poolBusy adds the likely cause to the error of waiting for a connection in vain.
-func poolBusy(ctx context.Context, pool *pgxpool.Pool, err error) error {
-	stat := pool.Stat()
-	if ctx.Err() == nil || stat.AcquiredConns() < stat.MaxConns() {
-		return err
-	}
-	return fmt.Errorf("all %d connections of the pool are in use; a callback that uses the pool instead of its transaction waits for itself: %w", stat.MaxConns(), err)
-}
-
 // attempt runs fn once in a transaction of its own.
 func (r *run) attempt(ctx context.Context, db TxBeginner, fn func(pgx.Tx) error) *failure {
-	beginCtx, began, cancel := r.beginContext(ctx)
-	defer cancel(nil)
-	b, err := begin(beginCtx, db, r.txOptions)
-	if failed := began(err); failed != nil {
+	tx := &attemptTx{run: r, ctx: ctx}
+	defer tx.release()
+	if failed := tx.open(db); failed != nil {
 		return failed
 	}
-	tx := &attemptTx{Tx: b.tx, session: newSession(b.conn), run: r, direct: b.direct}
-	if b.conn != nil && ownConn(db) != nil {
-		tx.owned = true
-		tx.watchEnds() // the callback may use the connection as well
-	}
-	// Deferred, for panic and runtime.Goexit. Does nothing that has been done.
-	defer func() {
-		_ = tx.finish(ctx)
-		b.release()
-	}()
+	defer tx.finish(ctx) // for panic and runtime.Goexit; does nothing that has been done
 
 	stop := r.interruptAfter(ctx, tx.pg)
-	err = fn(tx)
+	err := fn(tx)
 	stop()
 	if failed := tx.judge(ctx, err); failed != nil {
 		return failed
 	}
+	if tx.beginAlone() != nil { // of a callback without statements
+		return tx.beginFailed
+	}
 	tx.closed = true
 	tx.unwatch() // what ended the transaction before COMMIT has been seen
-	if !b.direct {
-		err := b.tx.Commit(ctx)
+	if tx.foreign != nil {
+		err := tx.foreign.Commit(ctx)
 		return r.classifyCommit(ctx, pgtx.ForeignOutcome(err), err, tx.failed)
 	}
-	outcome, err := pgtx.Commit(ctx, b.conn, r.txOptions.CommitQuery)
+	outcome, err := pgtx.Commit(ctx, tx.conn, r.txOptions.CommitQuery)
 	return r.classifyCommit(ctx, outcome, err, tx.failed)
 }
 
@@ -105,10 +52,14 @@ func (tx *attemptTx) judge(ctx context.Context, err error) *failure {
 	switch failed := tx.endedItself(err); {
 	case failed != nil:
 		return failed
+	case tx.beginFailed != nil && !isSettled(err) && (err == nil || ctx.Err() == nil):
+		return tx.beginFailed
 	case err == nil && tx.commits:
 		return &failure{permanent, errOwnCommit}
 	case err == nil && tx.rolledBack:
 		return &failure{permanent, errOwnEnd}
+	case err == nil && tx.refused != nil:
+		return tx.run.classifyCommit(ctx, pgtx.RolledBack, pgx.ErrTxCommitRollback, tx.refused)
 	case err == nil:
 		return tx.checkBeforeCommit(ctx)
 	case tx.commits:
@@ -186,7 +137,7 @@ func (r *run) unknownOutcome(ctx context.Context, err error) *failure {
 }
 
 // finish ends what has not ended: it rolls back, whether or not ctx has ended, and stops the watch.
-// pgx closes the connection if a rollback fails, and nothing has been committed then.
+// The connection is closed if a rollback fails, and nothing has been committed then.
 func (tx *attemptTx) finish(ctx context.Context) (err error) {
 	if tx.closed {
 		return nil
@@ -194,11 +145,18 @@ func (tx *attemptTx) finish(ctx context.Context) (err error) {
 	tx.closed = true
 	tx.rolledBack = true
 	tx.unwatch()
+	if tx.pending || tx.refused != nil {
+		return nil // nothing has begun
+	}
 	ctx, cancel := tx.run.rollbackContext(ctx)
 	defer cancel()
-	err = tx.Tx.Rollback(ctx)
-	if !tx.direct {
+	if tx.foreign != nil {
+		err = tx.foreign.Rollback(ctx)
 		tx.pg = nil // it may be somebody else's by now
+		return err
+	}
+	if _, err = tx.conn.Exec(ctx, "rollback"); err != nil {
+		tx.discard()
 	}
 	return err
 }
@@ -219,22 +177,3 @@ func (r *run) rollbackContext(ctx context.Context) (context.Context, func()) {
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(grace, cancel) })
 	return detached, func() { stop(); cancel() }
 }
-
-// beginContext returns a context for BEGIN, which ends with what is left of the budget, and a
-// function to call with BEGIN's error: from then on the context ends only with ctx or by cancel.
-func (r *run) beginContext(ctx context.Context) (context.Context, func(error) *failure, context.CancelCauseFunc) {
-	c, cancel := context.WithCancelCause(ctx)
-	timer := time.AfterFunc(r.left(), func() { cancel(errElapsed) })
-	return c, func(err error) *failure {
-		timer.Stop()
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() == nil && context.Cause(c) == errElapsed:
-			return &failure{outOfTime, fmt.Errorf("occ: begin: %w: %v", errElapsed, err)}
-		}
-		return &failure{classifyBegin(err), fmt.Errorf("occ: begin: %w", withContext(ctx, err))}
-	}, cancel
-}
-
-var errElapsed = errors.New("the time of WithMaxElapsed is over")

@@ -2,9 +2,11 @@ package occ
 
 import (
 	"context"
+	"errors"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/go-dsql/dsql/internal/pgtx"
 	"github.com/go-dsql/dsql/internal/sqlstate"
@@ -14,17 +16,37 @@ import (
 // which is what failed the transaction, whatever the callback does with it; and it leaves the end
 // of the transaction to RunTx.
 type attemptTx struct {
-	pgx.Tx
 	session
 	run *run
+	ctx context.Context // of the run, for BEGIN
 
-	direct     bool   // the connection stays the attempt's after ROLLBACK
-	owned      bool   // the connection is the caller's, not a pool's
+	on      statements              // conn, or foreign
+	conn    *pgx.Conn               // nil: a driver that is not pgx
+	pooled  *pgxpool.Conn           // conn is a pool's
+	foreign pgx.Tx                  // begun by another type; nil: the transaction is conn's own
+	cancel  context.CancelCauseFunc // ends foreign's context
+	owned   bool                    // the connection is the caller's, not a pool's
+
+	first       first
+	pending     bool     // BEGIN has not been sent
+	refused     error    // nothing has begun, and nothing will
+	beginFailed *failure // refused is BEGIN's own error
+
 	sql        string // the last statement, up to the first error
 	failed     error  // the server's first error
 	commits    bool   // the callback called Commit
 	rolledBack bool   // the callback called Rollback, or the attempt has ended
 	closed     bool   // nothing more may be sent
+}
+
+// statements is what a pgx.Tx and a connection have in common.
+type statements interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+	Prepare(ctx context.Context, name, sql string) (*pgconn.StatementDescription, error)
+	CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error)
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
 }
 
 // record records err if the server sent it, and returns it.
@@ -44,17 +66,48 @@ func (tx *attemptTx) before(sql string, args []any) error {
 		tx.sql = sql
 	}
 	if len(args) == 0 && pgtx.MayEnd(sql) {
+		if err := tx.beginAlone(); err != nil {
+			return err
+		}
 		tx.watchEnds()
 	}
-	return nil
+	return tx.refused
 }
 
-// Conn returns the connection, on which the callback may do anything.
+// beforeAlone is before for what BEGIN cannot travel with.
+func (tx *attemptTx) beforeAlone(sql string) error {
+	if err := tx.before(sql, nil); err != nil {
+		return err
+	}
+	return tx.record(tx.beginAlone())
+}
+
+// Conn returns the connection, on which the callback may do anything. If there is no transaction on
+// it, it is closed.
 func (tx *attemptTx) Conn() *pgx.Conn {
-	if !tx.closed {
+	switch {
+	case tx.closed:
+	case tx.beginAlone() != nil:
+		tx.discard()
+	default:
 		tx.watchEnds()
 	}
-	return tx.Tx.Conn()
+	return tx.conn
+}
+
+// LargeObjects returns those of pgx's own transaction, of which there is one without BEGIN only from
+// an empty batch.
+func (tx *attemptTx) LargeObjects() pgx.LargeObjects {
+	if tx.foreign != nil {
+		return tx.foreign.LargeObjects()
+	}
+	b := &pgx.Batch{}
+	b.BeginTx(pgx.TxOptions{})
+	if tx.closed || tx.beginAlone() != nil {
+		return pgx.FailedBatchResults(b, pgx.ErrTxClosed).Tx().LargeObjects()
+	}
+	b.QueuedQueries = nil
+	return tx.conn.SendBatch(tx.ctx, b).Tx().LargeObjects()
 }
 
 func (tx *attemptTx) Begin(context.Context) (pgx.Tx, error) { return nil, errNoSavepoints }
@@ -82,11 +135,17 @@ func (tx *attemptTx) Rollback(ctx context.Context) error {
 	return err
 }
 
-func (tx *attemptTx) Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error) {
+func (tx *attemptTx) Exec(ctx context.Context, sql string, args ...any) (tag pgconn.CommandTag, err error) {
 	if err := tx.before(sql, args); err != nil {
-		return pgconn.CommandTag{}, err
+		return tag, err
 	}
-	tag, err := tx.Tx.Exec(ctx, sql, args...)
+	if tx.pending {
+		tag, sent, err := tx.execFirst(ctx, sql, args)
+		if sent || err != nil {
+			return tag, tx.record(err)
+		}
+	}
+	tag, err = tx.on.Exec(ctx, sql, args...)
 	return tag, tx.record(err)
 }
 
@@ -94,30 +153,44 @@ func (tx *attemptTx) Query(ctx context.Context, sql string, args ...any) (pgx.Ro
 	if err := tx.before(sql, args); err != nil {
 		return errRows{err: err}, err
 	}
-	rows, err := tx.Tx.Query(ctx, sql, args...)
-	return &attemptRows{rows, tx}, tx.record(err)
+	if tx.pending {
+		if rows, err := tx.queryFirst(ctx, sql, args); rows != nil {
+			return rows, err
+		}
+	}
+	rows, err := tx.on.Query(ctx, sql, args...)
+	return &attemptRows{Rows: rows, tx: tx}, tx.record(err)
 }
 
 func (tx *attemptTx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 	if err := tx.before(sql, args); err != nil {
 		return errRows{err: err}
 	}
-	return &attemptRow{tx.Tx.QueryRow(ctx, sql, args...), tx}
+	if tx.pending {
+		results, err := tx.sendFirst(ctx, sql, args)
+		switch {
+		case err != nil:
+			return errRows{err: tx.record(err)}
+		case results != nil:
+			return &attemptRow{results.QueryRow(), tx, results}
+		}
+	}
+	return &attemptRow{tx.on.QueryRow(ctx, sql, args...), tx, nil}
 }
 
 func (tx *attemptTx) Prepare(ctx context.Context, name, sql string) (*pgconn.StatementDescription, error) {
-	if err := tx.before(sql, nil); err != nil {
+	if err := tx.beforeAlone(sql); err != nil {
 		return nil, err
 	}
-	description, err := tx.Tx.Prepare(ctx, name, sql)
+	description, err := tx.on.Prepare(ctx, name, sql)
 	return description, tx.record(err)
 }
 
 func (tx *attemptTx) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error) {
-	if err := tx.before("", nil); err != nil {
+	if err := tx.beforeAlone(""); err != nil {
 		return 0, err
 	}
-	n, err := tx.Tx.CopyFrom(ctx, table, columns, rows)
+	n, err := tx.on.CopyFrom(ctx, table, columns, rows)
 	return n, tx.record(err)
 }
 
@@ -125,88 +198,22 @@ func (tx *attemptTx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResul
 	if err := tx.before("", nil); err != nil {
 		return errBatch{err: err}
 	}
+	if tx.pending {
+		results, err := tx.sendFirstBatch(ctx, b)
+		switch {
+		case err != nil:
+			return errBatch{err: tx.record(err)}
+		case results != nil:
+			return &attemptBatch{results, tx}
+		}
+	}
 	if pgtx.BatchMayEnd(b) {
 		tx.watchEnds()
 	}
-	return &attemptBatch{tx.Tx.SendBatch(ctx, b), tx}
-}
-
-// attemptRows records an error as soon as the rows end, since the callback may never ask for it.
-type attemptRows struct {
-	pgx.Rows
-	tx *attemptTx
-}
-
-func (r *attemptRows) Next() bool {
-	more := r.Rows.Next()
-	if !more {
-		r.tx.record(r.Rows.Err())
+	if tx.foreign == nil && begins(b) {
+		return errBatch{err: errBatchBegins}
 	}
-	return more
+	return &attemptBatch{tx.on.SendBatch(ctx, b), tx}
 }
 
-func (r *attemptRows) Scan(dest ...any) error {
-	err := r.Rows.Scan(dest...)
-	if err != nil {
-		r.tx.record(r.Rows.Err())
-	}
-	return err
-}
-
-func (r *attemptRows) Close() {
-	r.Rows.Close()
-	r.tx.record(r.Rows.Err())
-}
-
-type attemptRow struct {
-	pgx.Row
-	tx *attemptTx
-}
-
-func (r *attemptRow) Scan(dest ...any) error { return r.tx.record(r.Row.Scan(dest...)) }
-
-type attemptBatch struct {
-	pgx.BatchResults
-	tx *attemptTx
-}
-
-func (b *attemptBatch) Exec() (pgconn.CommandTag, error) {
-	tag, err := b.BatchResults.Exec()
-	return tag, b.tx.record(err)
-}
-
-func (b *attemptBatch) Query() (pgx.Rows, error) {
-	rows, err := b.BatchResults.Query()
-	return &attemptRows{rows, b.tx}, b.tx.record(err)
-}
-
-func (b *attemptBatch) QueryRow() pgx.Row { return &attemptRow{b.BatchResults.QueryRow(), b.tx} }
-
-func (b *attemptBatch) Close() error { return b.tx.record(b.BatchResults.Close()) }
-
-// errRows and errBatch are the results of a transaction that is over.
-type errRows struct {
-	pgx.Rows
-	err error
-}
-
-func (r errRows) Close()            {}
-func (r errRows) Err() error        { return r.err }
-func (r errRows) Next() bool        { return false }
-func (r errRows) Scan(...any) error { return r.err }
-
-func (r errRows) CommandTag() pgconn.CommandTag                { return pgconn.CommandTag{} }
-func (r errRows) FieldDescriptions() []pgconn.FieldDescription { return nil }
-func (r errRows) Values() ([]any, error)                       { return nil, r.err }
-func (r errRows) RawValues() [][]byte                          { return nil }
-func (r errRows) Conn() *pgx.Conn                              { return nil }
-
-type errBatch struct {
-	pgx.BatchResults
-	err error
-}
-
-func (b errBatch) Exec() (pgconn.CommandTag, error) { return pgconn.CommandTag{}, b.err }
-func (b errBatch) Query() (pgx.Rows, error)         { return errRows{err: b.err}, b.err }
-func (b errBatch) QueryRow() pgx.Row                { return errRows{err: b.err} }
-func (b errBatch) Close() error                     { return b.err }
+var errBatchBegins = errors.New("occ: Batch.BeginTx cannot be used within a transaction")

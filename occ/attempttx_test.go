@@ -110,8 +110,12 @@ func TestConflictIsRetriedWhereverItIsMet(t *testing.T) {
 				require.Equal(t, 3, calls)
 				require.Len(t, seen.all, 2)
 				require.True(t, occ.IsConflict(seen.all[1].Err))
-				require.Equal(t, 3, s.Count("begin"))
-				require.Equal(t, 2, s.Count("rollback"))
+				begun := 3
+				if way.name == "Exec at Parse" && mode != pgx.QueryExecModeExec { // pgx prepares before BEGIN
+					begun = 1
+				}
+				require.Equal(t, begun, s.Count("begin"))
+				require.Equal(t, begun-1, s.Count("rollback"))
 				require.Equal(t, 1, s.Count(commit))
 				s.kept(t)
 			})
@@ -190,7 +194,7 @@ func TestErrorAfterASwallowedConflictIsTheConflict(t *testing.T) {
 
 func TestConflictAtBeginAndCommit(t *testing.T) {
 	t.Parallel()
-	for statement, calls := range map[string]int{"begin": 1, commit: 3} {
+	for _, statement := range []string{"begin", commit} {
 		t.Run(statement, func(t *testing.T) {
 			t.Parallel()
 			s := startSQL(t, first(2, fakepg.Execute, statement, conflict()))
@@ -200,7 +204,7 @@ func TestConflictAtBeginAndCommit(t *testing.T) {
 				return update(t.Context(), tx)
 			}, quick())
 			require.NoError(t, err)
-			require.Equal(t, calls, called)
+			require.Equal(t, 3, called, "BEGIN travels with the first statement")
 			require.Equal(t, 3, s.Count("begin"))
 			require.Zero(t, s.Count("rollback"), "the failed COMMIT has ended the transaction")
 			s.kept(t)
@@ -285,7 +289,8 @@ func TestFinalErrors(t *testing.T) {
 		own := errors.New("no money")
 		err := occ.RunTx(t.Context(), s.pool, func(pgx.Tx) error { return own })
 		require.Same(t, own, err)
-		require.Equal(t, 1, s.Count("rollback"))
+		require.Zero(t, s.Count("begin"))
+		require.Zero(t, s.Count("rollback"))
 		s.kept(t)
 	})
 }

@@ -160,14 +160,19 @@ func TestRefusedRoleIsFinal(t *testing.T) {
 	}
 }
 
-// A connection that was cut while it was idle fails at BEGIN, where nothing ran.
+// A connection that was cut while it was idle fails at BEGIN, where nothing has run at the server.
 func TestDeadIdleConnectionIsReplaced(t *testing.T) {
 	t.Parallel()
-	s := startSQL(t, first(1, fakepg.Execute, "begin", fakepg.Reply{Cut: true}))
-	calls := 0
-	require.NoError(t, occ.RunTx(t.Context(), s.pool, func(pgx.Tx) error { calls++; return nil }))
-	require.Equal(t, 1, calls)
-	require.Equal(t, 2, s.Sessions())
+	for name, fn := range map[string]func(pgx.Tx) error{
+		"without statements": func(pgx.Tx) error { return nil },
+		"with one":           func(tx pgx.Tx) error { return update(t.Context(), tx) },
+		"swallowed":          func(tx pgx.Tx) error { _ = update(t.Context(), tx); return nil },
+	} {
+		s := startSQL(t, first(1, fakepg.Execute, "begin", fakepg.Reply{Cut: true}))
+		require.NoError(t, occ.RunTx(t.Context(), s.pool, fn), name)
+		require.Equal(t, 2, s.Sessions(), name)
+		require.Equal(t, 1, s.Count(commit), name)
+	}
 }
 
 func TestClosedPoolIsFinal(t *testing.T) {

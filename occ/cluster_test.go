@@ -244,3 +244,62 @@ func TestRunSQLTxOnOpenDBRetriesACutBeforeCommit(t *testing.T) {
 	require.NoError(t, db.QueryRow("SELECT count(*) FROM t").Scan(&rows))
 	require.Equal(t, 1, rows)
 }
+
+// writes counts what a client sends at once.
+type writes struct {
+	net.Conn
+	n *atomic.Int64
+}
+
+func (c writes) Write(b []byte) (int, error) {
+	c.n.Add(1)
+	return c.Conn.Write(b)
+}
+
+// PostgreSQL takes BEGIN and a statement in one message, and so does the cluster.
+func TestBeginTravelsOnTheCluster(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	for _, mode := range modes {
+		t.Run(mode.String(), func(t *testing.T) {
+			t.Parallel()
+			var sent atomic.Int64
+			pool := newClusterPool(t, dsqltest.Start(t), 1, func(p *pgxpool.Config) {
+				p.ConnConfig.DefaultQueryExecMode = mode
+				p.ConnConfig.AfterNetConnect = func(_ context.Context, _ *pgconn.Config, conn net.Conn) (net.Conn, error) {
+					return writes{conn, &sent}, nil
+				}
+			}, "CREATE TABLE t (id int PRIMARY KEY, n bigint)", "INSERT INTO t VALUES (1, 0), (2, 0)")
+			for name, statement := range firstStatements {
+				trips := func(run func(func(pgx.Tx) error) error) int64 {
+					var before int64
+					for range 2 {
+						before = sent.Load()
+						require.NoError(t, run(func(tx pgx.Tx) error { return statement(ctx, tx) }), name)
+					}
+					return sent.Load() - before
+				}
+				with := trips(func(fn func(pgx.Tx) error) error { return occ.RunTx(ctx, pool, fn) })
+				without := trips(func(fn func(pgx.Tx) error) error { return pgx.BeginFunc(ctx, pool, fn) })
+				require.Equal(t, without-1, with, name)
+			}
+			// What fails before BEGIN is carried out fails in the transaction.
+			for sql, code := range map[string]string{"selec 1": "42601", "SELECT * FROM missing": "42P01", "SELECT 1/0": "22012", "SELECT $1::int": ""} {
+				err := occ.RunTx(ctx, pool, func(tx pgx.Tx) error {
+					_, err := tx.Exec(ctx, sql)
+					_, second := tx.Exec(ctx, "UPDATE t SET n = 1 WHERE id = 1")
+					if second == nil {
+						t.Errorf("%s: the transaction has not failed", sql)
+					}
+					return err
+				})
+				var pgErr *pgconn.PgError
+				require.ErrorAs(t, err, &pgErr, sql)
+				if code != "" {
+					require.Equal(t, code, pgErr.Code, sql)
+				}
+			}
+			require.EqualValues(t, 1, pool.Stat().NewConnsCount())
+		})
+	}
+}

@@ -29,9 +29,10 @@ type TxBeginner interface {
 	BeginTx(context.Context, pgx.TxOptions) (pgx.Tx, error)
 }
 
-// RunTx runs fn in a transaction and commits it. It retries from BEGIN on conflict, until the
-// transaction commits or the budget of the options is used up, which returns a [*RetryError]. fn
-// must have no side effects outside tx that are not idempotent.
+// RunTx runs fn in a transaction and commits it. On a pool, BEGIN travels with the first statement of
+// fn, which saves a round trip; docs/concurrency.md says when it is sent by itself. RunTx retries
+// from BEGIN on conflict, until the transaction commits or the budget of the options is used up,
+// which returns a [*RetryError]. fn must have no side effects outside tx that are not idempotent.
 //
 // fn returns nil to commit, an error to roll back. RunTx retries if that error is or wraps (%w,
 // errors.Join) a conflict, a stale plan after a schema change, XX000 "server unavailable", or the

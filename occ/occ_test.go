@@ -177,7 +177,8 @@ func TestPanicAndGoexitRollBack(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		_ = occ.RunTx(t.Context(), s.pool, func(pgx.Tx) error {
+		_ = occ.RunTx(t.Context(), s.pool, func(tx pgx.Tx) error {
+			_ = update(t.Context(), tx)
 			runtime.Goexit()
 			return nil
 		})
@@ -230,16 +231,24 @@ func TestContextInTheCallbackKeepsTheConnection(t *testing.T) {
 	s := startSQL(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	calls := 0
-	err := occ.RunTx(ctx, s.pool, func(tx pgx.Tx) error {
-		calls++
-		cancel()
-		return update(ctx, tx)
-	})
-	require.ErrorIs(t, err, context.Canceled)
-	require.Equal(t, 1, calls)
-	require.Equal(t, 1, s.Count("rollback"))
-	s.kept(t)
+	for _, statements := range []int{0, 1} { // before the context ends
+		calls := 0
+		err := occ.RunTx(ctx, s.pool, func(tx pgx.Tx) error {
+			calls++
+			for range statements {
+				require.NoError(t, update(ctx, tx))
+			}
+			cancel()
+			return update(ctx, tx)
+		})
+		require.ErrorIs(t, err, context.Canceled)
+		require.Equal(t, 1, calls)
+		require.Equal(t, statements, s.Count("begin"))
+		require.Equal(t, statements, s.Count("rollback"))
+		s.kept(t)
+		ctx, cancel = context.WithCancel(t.Context())
+		defer cancel()
+	}
 }
 
 // A timeout of the callback's own closes the connection, and is its decision.

@@ -149,31 +149,46 @@ func (r *run) interruptAfter(ctx context.Context, pg *pgconn.PgConn) (stop func(
 	if pg == nil {
 		return func() {}
 	}
-	var mu sync.Mutex
-	stopped, interrupted := false, false
-	interrupt := func() {
-		mu.Lock()
-		defer mu.Unlock()
-		if !stopped {
-			interrupted = true
-			_ = pg.Conn().SetDeadline(time.Unix(1, 0))
-		}
+	i := &interrupter{pg: pg}
+	if ctx.Done() != nil {
+		i.stopCtx = context.AfterFunc(ctx, func() { time.AfterFunc(grace, i.interrupt) })
 	}
-	stopCtx := context.AfterFunc(ctx, func() { time.AfterFunc(grace, interrupt) })
-	var timer *time.Timer
 	if r.interrupts {
-		timer = time.AfterFunc(r.left(), interrupt)
+		i.timer = time.AfterFunc(r.left(), i.interrupt)
 	}
-	return func() {
-		stopCtx()
-		if timer != nil {
-			timer.Stop()
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		stopped = true
-		if interrupted && !pg.IsClosed() {
-			_ = pg.Conn().SetDeadline(time.Time{})
-		}
+	return i.stop
+}
+
+// interrupter ends what a connection has in flight.
+type interrupter struct {
+	pg      *pgconn.PgConn
+	stopCtx func() bool // nil: the context does not end
+	timer   *time.Timer // may be nil
+
+	mu                   sync.Mutex
+	stopped, interrupted bool
+}
+
+func (i *interrupter) interrupt() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !i.stopped {
+		i.interrupted = true
+		_ = i.pg.Conn().SetDeadline(time.Unix(1, 0))
+	}
+}
+
+func (i *interrupter) stop() {
+	if i.stopCtx != nil {
+		i.stopCtx()
+	}
+	if i.timer != nil {
+		i.timer.Stop()
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.stopped = true
+	if i.interrupted && !i.pg.IsClosed() {
+		_ = i.pg.Conn().SetDeadline(time.Time{})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"strconv"
 
@@ -23,11 +24,31 @@ type soakClient struct {
 	refused error // of a dial
 }
 
+// add adds 1 to the row of the call. BEGIN travels with its first statement, whatever that is.
 func (c soakClient) add(ctx context.Context, tx pgx.Tx) error {
-	if rand.IntN(2) == 0 {
+	switch rand.IntN(6) {
+	case 0:
 		if err := tx.QueryRow(ctx, selectN, c.op).Scan(new(int64)); err != nil {
 			return err
 		}
+	case 1:
+		rows, err := tx.Query(ctx, selectN, c.op)
+		if err != nil {
+			return err
+		}
+		if _, err := pgx.CollectRows(rows, pgx.RowTo[int64]); err != nil {
+			return err
+		}
+	case 2:
+		b := &pgx.Batch{}
+		b.Queue(selectN, c.op)
+		b.Queue(updateN, c.op)
+		return tx.SendBatch(ctx, b).Close()
+	case 3:
+		_, err := tx.Exec(ctx, fmt.Sprintf("update t set n = n + 1 where id = %d", c.op))
+		return err
+	case 4:
+		tx.Conn() // begins first
 	}
 	_, err := tx.Exec(ctx, updateN, c.op)
 	return err

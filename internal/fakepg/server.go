@@ -12,7 +12,9 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -27,6 +29,8 @@ type Hooks struct {
 	Password func(*Conn) error     // after the password
 	Session  func(*Conn) error     // from ReadyForQuery on; nil: every query is treated as empty
 	Cancel   func(pid, key uint32) // on a cancel request
+
+	Latency time.Duration // of each round trip after the startup message
 }
 
 // Conn is a client's connection as the server sees it.
@@ -38,6 +42,30 @@ type Conn struct {
 	TLS               *tls.ConnectionState // nil in cleartext
 	Parameters        map[string]string    // of the startup message, user and database too
 	Password          string
+
+	trips *trips
+}
+
+// trips counts the round trips of a connection: each time that something is read after an answer.
+type trips struct {
+	net.Conn
+	latency  time.Duration
+	answered atomic.Bool
+	n        atomic.Int64
+}
+
+func (t *trips) Read(b []byte) (int, error) {
+	n, err := t.Conn.Read(b)
+	if n > 0 && t.answered.Swap(false) {
+		t.n.Add(1)
+		time.Sleep(t.latency)
+	}
+	return n, err
+}
+
+func (t *trips) Write(b []byte) (int, error) {
+	t.answered.Store(true)
+	return t.Conn.Write(b)
 }
 
 // Server is a running scripted server.
@@ -77,6 +105,15 @@ func (s *Server) Accepted() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.accepted
+}
+
+// Trips returns the number of round trips of all connections, after their startup messages.
+func (s *Server) Trips() int {
+	n := 0
+	for _, c := range s.Conns() {
+		n += int(c.trips.n.Load())
+	}
+	return n
 }
 
 // Conns returns the connections that have sent a startup message, in that order.
@@ -130,6 +167,8 @@ func (s *Server) serve(raw net.Conn) error {
 	if err != nil {
 		return err
 	}
+	c.trips = &trips{Conn: c.Conn, latency: s.hooks.Latency}
+	c.Conn = c.trips
 	c.Backend = pgproto3.NewBackend(c.Conn, c.Conn)
 	defer func() { c.Backend = nil }() // its buffers, as Conns keeps c
 	if err := s.authenticate(c); err != nil {

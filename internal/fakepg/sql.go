@@ -306,7 +306,7 @@ func (s *sqlSession) fail(err *pgconn.PgError) {
 	}
 	s.c.Send(&pgproto3.ErrorResponse{
 		Severity: severity, SeverityUnlocalized: severity,
-		Code: err.Code, Message: err.Message, Detail: err.Detail, Hint: err.Hint,
+		Code: err.Code, Message: err.Message, Detail: err.Detail, Hint: err.Hint, Position: err.Position,
 	})
 	s.skip = true
 	if s.status == 'T' {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgconn/ctxwatch"
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/go-dsql/dsql/internal/sqlstate"
@@ -51,18 +52,19 @@ func Commit(ctx context.Context, conn *pgx.Conn, sql string) (Outcome, error) {
 	if sql == "" {
 		sql = "commit"
 	}
-	tracer := queryTracer(conn)
+	settings := Settings(conn)
+	tracer := settings.Tracer
 	if tracer != nil {
 		ctx = tracer.TraceQueryStart(ctx, conn, pgx.TraceQueryStartData{SQL: sql})
 	}
-	tag, outcome, err := commit(ctx, conn.PgConn(), sql)
+	tag, outcome, err := commit(ctx, conn.PgConn(), settings.watcher, sql)
 	if tracer != nil {
 		tracer.TraceQueryEnd(ctx, conn, pgx.TraceQueryEndData{CommandTag: pgconn.NewCommandTag(tag), Err: err})
 	}
 	return outcome, err
 }
 
-func commit(ctx context.Context, pg *pgconn.PgConn, sql string) (tag string, o Outcome, err error) {
+func commit(ctx context.Context, pg *pgconn.PgConn, watcher *ctxwatch.ContextWatcher, sql string) (tag string, o Outcome, err error) {
 	switch {
 	case pg.IsClosed() || isCut(pg):
 		return "", NotSent, ErrLost
@@ -71,11 +73,11 @@ func commit(ctx context.Context, pg *pgconn.PgConn, sql string) (tag string, o O
 	case ctx.Err() != nil:
 		return "", NotSent, ctx.Err()
 	}
-	if err := send(ctx, pg, sql); err != nil {
+	tag, o, err = exchange(ctx, pg, watcher, sql)
+	if o == NotSent {
 		closeNow(pg)
-		return "", sendOutcome(err), err
+		return "", NotSent, err
 	}
-	tag, err = receive(ctx, pg)
 	if pg.TxStatus() != 'I' || !answered(tag, err) {
 		closeNow(pg)
 	}
@@ -90,12 +92,29 @@ func commit(ctx context.Context, pg *pgconn.PgConn, sql string) (tag string, o O
 	return tag, ErrorOutcome(err), err
 }
 
-// send writes a message this small in one piece, so ctx hardly ever has to end it.
-func send(ctx context.Context, pg *pgconn.PgConn, sql string) error {
-	stop := context.AfterFunc(ctx, func() { _ = pg.Conn().SetWriteDeadline(time.Unix(1, 0)) })
-	defer stop()
+// exchange sends sql and reads the answer up to ReadyForQuery. One watch of ctx is for all of it. The
+// outcome is NotSent or, for now, Unknown.
+func exchange(ctx context.Context, pg *pgconn.PgConn, watcher *ctxwatch.ContextWatcher, sql string) (tag string, o Outcome, err error) {
+	watcher.Watch(ctx)
+	defer watcher.Unwatch()
 	pg.Frontend().SendQuery(&pgproto3.Query{String: sql})
-	return pg.Frontend().Flush()
+	if err := pg.Frontend().Flush(); err != nil {
+		return "", sendOutcome(err), withContext(ctx, err)
+	}
+	tag, err = receive(pg)
+	return tag, Unknown, withContext(ctx, err)
+}
+
+// withContext adds the error of ctx to that of a read or a write which it ended.
+func withContext(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil {
+		return err
+	}
+	var timeout net.Error
+	if pgconn.Timeout(err) || errors.As(err, &timeout) && timeout.Timeout() {
+		return fmt.Errorf("%w: %w", ctx.Err(), err)
+	}
+	return err
 }
 
 // sendOutcome returns what an error of sending means: a part of a message does nothing.
@@ -106,11 +125,10 @@ func sendOutcome(err error) Outcome {
 	return Unknown
 }
 
-// receive reads the answer up to ReadyForQuery, message by message, since what has come before a
-// cut counts.
-func receive(ctx context.Context, pg *pgconn.PgConn) (tag string, first error) {
+// receive reads the answer message by message, since what has come before a cut counts.
+func receive(pg *pgconn.PgConn) (tag string, first error) {
 	for {
-		msg, err := pg.ReceiveMessage(ctx)
+		msg, err := pg.ReceiveMessage(context.Background())
 		if err != nil {
 			if first == nil {
 				first = err
@@ -119,7 +137,10 @@ func receive(ctx context.Context, pg *pgconn.PgConn) (tag string, first error) {
 		}
 		switch msg := msg.(type) {
 		case *pgproto3.CommandComplete:
-			if tag != "COMMIT" && first == nil {
+			switch {
+			case string(msg.CommandTag) == "COMMIT" && first == nil:
+				tag = "COMMIT"
+			case tag != "COMMIT" && first == nil:
 				tag = string(msg.CommandTag)
 			}
 		case *pgproto3.ErrorResponse:
@@ -224,19 +245,29 @@ const (
 	end
 )
 
-// tracerKey is the key of a connection's tracer in its custom data: asking pgx copies the
-// configuration.
-const tracerKey = "occ.tracer"
+// ConnSettings are settings of a connection.
+type ConnSettings struct {
+	Tracer pgx.QueryTracer // may be nil
+	Mode   pgx.QueryExecMode
 
-func queryTracer(conn *pgx.Conn) pgx.QueryTracer {
+	watcher *ctxwatch.ContextWatcher // ends what is in flight as the configuration says
+}
+
+// settingsKey is the key of a connection's settings in its custom data: asking pgx copies the whole
+// configuration.
+const settingsKey = "occ.settings"
+
+// Settings returns the settings of conn.
+func Settings(conn *pgx.Conn) *ConnSettings {
 	custom := conn.PgConn().CustomData()
-	tracer, ok := custom[tracerKey]
+	s, ok := custom[settingsKey].(*ConnSettings)
 	if !ok {
-		tracer = conn.Config().Tracer
-		custom[tracerKey] = tracer
+		config := conn.Config()
+		handler := config.BuildContextWatcherHandler(conn.PgConn())
+		s = &ConnSettings{config.Tracer, config.DefaultQueryExecMode, ctxwatch.NewContextWatcher(handler)}
+		custom[settingsKey] = s
 	}
-	t, _ := tracer.(pgx.QueryTracer)
-	return t
+	return s
 }
 
 // String names the outcome, for tests.

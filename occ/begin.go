@@ -1,0 +1,143 @@
+package occ
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/go-dsql/dsql/internal/pgtx"
+)
+
+// open acquires a connection and begins a transaction on it, unless BEGIN can travel with the first
+// statement. It takes a pool's connection by itself, which it needs to send COMMIT by itself.
+func (tx *attemptTx) open(db TxBeginner) *failure {
+	switch db := db.(type) {
+	case *pgxpool.Pool:
+		if failed := tx.acquire(db); failed != nil {
+			return failed
+		}
+	case *pgxpool.Conn:
+		tx.conn = db.Conn()
+	case *pgx.Conn:
+		tx.conn = db
+	default:
+		if failed := tx.openForeign(db); failed != nil {
+			return failed
+		}
+	}
+	tx.session = newSession(tx.conn)
+	tx.owned = tx.conn != nil && ownConn(db) != nil
+	if tx.foreign == nil {
+		tx.on, tx.pending = tx.conn, true
+		if !tx.waits() && tx.beginAlone() != nil {
+			return tx.beginFailed
+		}
+	}
+	if tx.owned {
+		tx.watchEnds() // the callback may use the connection as well
+	}
+	return nil
+}
+
+// waits reports whether BEGIN may wait for the first statement. Statements that the callback sends on
+// a connection of its own must be in the transaction, a tracer must be told of BEGIN, and a BEGIN of
+// the caller's may be several statements.
+func (tx *attemptTx) waits() bool {
+	return !tx.owned && tx.run.txOptions.BeginQuery == "" && pgtx.Settings(tx.conn).Tracer == nil
+}
+
+// acquire takes a connection of a pool.
+func (tx *attemptTx) acquire(pool *pgxpool.Pool) *failure {
+	ctx, cancel := tx.bounded()
+	defer cancel()
+	c, err := pool.Acquire(ctx)
+	if err != nil {
+		return tx.run.beginFailure(tx.ctx, ctx, poolBusy(ctx, pool, err))
+	}
+	tx.pooled, tx.conn = c, c.Conn()
+	return nil
+}
+
+// openForeign begins a transaction on another type, which may keep the context until it ends.
+func (tx *attemptTx) openForeign(db TxBeginner) *failure {
+	ctx, began, cancel := tx.run.beginContext(tx.ctx)
+	tx.cancel = cancel
+	t, err := db.BeginTx(ctx, tx.run.txOptions)
+	if failed := began(err); failed != nil {
+		return failed
+	}
+	tx.foreign, tx.on, tx.conn = t, t, t.Conn()
+	return nil
+}
+
+// release gives the connection back to its pool.
+func (tx *attemptTx) release() {
+	if tx.pooled != nil {
+		tx.pooled.Release()
+	}
+	if tx.cancel != nil {
+		tx.cancel(nil)
+	}
+}
+
+// poolBusy adds the likely cause to the error of waiting for a connection in vain.
+func poolBusy(ctx context.Context, pool *pgxpool.Pool, err error) error {
+	stat := pool.Stat()
+	if ctx.Err() == nil || stat.AcquiredConns() < stat.MaxConns() {
+		return err
+	}
+	return fmt.Errorf("all %d connections of the pool are in use; a callback that uses the pool instead of its transaction waits for itself: %w", stat.MaxConns(), err)
+}
+
+// beginAlone begins a transaction that has not begun yet. It returns why there is none.
+func (tx *attemptTx) beginAlone() error {
+	if !tx.pending {
+		return tx.refused
+	}
+	tx.pending = false
+	ctx, cancel := tx.bounded()
+	defer cancel()
+	err := ctx.Err() // with which pgx would close the connection
+	if err == nil {
+		_, err = tx.conn.BeginTx(ctx, tx.run.txOptions)
+	}
+	if err != nil {
+		tx.refused, tx.beginFailed = err, tx.run.beginFailure(tx.ctx, ctx, err)
+		return err
+	}
+	tx.inTx = tx.pg.TxStatus() == 'T'
+	return nil
+}
+
+// bounded returns the context of BEGIN, and of waiting for it: it ends with what is left of the budget.
+func (tx *attemptTx) bounded() (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(tx.ctx, tx.run.left(), errElapsed)
+}
+
+// beginContext is bounded for a transaction of another type. Calling the function that it returns
+// with BEGIN's error ends the bound: from then on the context ends only with ctx or by cancel.
+func (r *run) beginContext(ctx context.Context) (context.Context, func(error) *failure, context.CancelCauseFunc) {
+	c, cancel := context.WithCancelCause(ctx)
+	timer := time.AfterFunc(r.left(), func() { cancel(errElapsed) })
+	return c, func(err error) *failure {
+		timer.Stop()
+		return r.beginFailure(ctx, c, err)
+	}, cancel
+}
+
+// beginFailure classifies the error of a BEGIN with the context c, which is ctx with a bound.
+func (r *run) beginFailure(ctx, c context.Context, err error) *failure {
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() == nil && context.Cause(c) == errElapsed:
+		return &failure{outOfTime, fmt.Errorf("occ: begin: %w: %v", errElapsed, err)}
+	}
+	return &failure{classifyBegin(err), fmt.Errorf("occ: begin: %w", withContext(ctx, err))}
+}
+
+var errElapsed = errors.New("the time of WithMaxElapsed is over")

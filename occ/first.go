@@ -1,0 +1,198 @@
+package occ
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/go-dsql/dsql/internal/pgtx"
+	"github.com/go-dsql/dsql/internal/sqlstate"
+)
+
+// first is the batch of BEGIN and the statement that travels with it. The server carries out the
+// statement only if BEGIN succeeded: after an error it skips the rest of the batch.
+type first struct {
+	batch            pgx.Batch
+	queued           [2]*pgx.QueuedQuery
+	begin, statement pgx.QueuedQuery
+	offset           int // of the statement, if both are one text
+}
+
+// beginSQL is pgx's BEGIN for o.
+func beginSQL(o pgx.TxOptions) string {
+	if o == (pgx.TxOptions{}) {
+		return "begin"
+	}
+	var b pgx.Batch
+	b.BeginTx(o)
+	return b.QueuedQueries[0].SQL
+}
+
+// sendFirst sends BEGIN and the first statement, and reads BEGIN's result. If it returns neither
+// results nor an error, the transaction has begun and the statement must be sent by itself.
+func (tx *attemptTx) sendFirst(ctx context.Context, sql string, args []any) (pgx.BatchResults, error) {
+	if sql == "" || !travels(args) {
+		return nil, tx.beginAlone()
+	}
+	f := &tx.first
+	f.begin.SQL = beginSQL(tx.run.txOptions)
+	f.statement.SQL, f.statement.Arguments = sql, args
+	f.queued = [2]*pgx.QueuedQuery{&f.begin, &f.statement}
+	f.batch.QueuedQueries = f.queued[:]
+	if pgtx.Settings(tx.conn).Mode == pgx.QueryExecModeSimpleProtocol {
+		f.offset = len(f.begin.SQL + "\n;")
+	}
+	return tx.begun(tx.conn.SendBatch(ctx, &f.batch), true)
+}
+
+// sendFirstBatch is sendFirst for a batch.
+func (tx *attemptTx) sendFirstBatch(ctx context.Context, b *pgx.Batch) (pgx.BatchResults, error) {
+	if slices.ContainsFunc(b.QueuedQueries, func(q *pgx.QueuedQuery) bool { return pgtx.ControlsTx(q.SQL) || !travels(q.Arguments) }) {
+		return nil, tx.beginAlone()
+	}
+	// Copies, as pgx prepares them, and the callback's may have to be sent again.
+	copies := make([]pgx.QueuedQuery, len(b.QueuedQueries)+1)
+	joint := &pgx.Batch{QueuedQueries: make([]*pgx.QueuedQuery, len(copies))}
+	copies[0].SQL = beginSQL(tx.run.txOptions)
+	for i, q := range b.QueuedQueries {
+		copies[i+1] = *q
+	}
+	for i := range copies {
+		joint.QueuedQueries[i] = &copies[i]
+	}
+	return tx.begun(tx.conn.SendBatch(ctx, joint), false)
+}
+
+// travels reports whether pgx takes args in a batch as it takes them elsewhere. Options do not
+// travel, and a rewriter of the callback's own may use the connection.
+func travels(args []any) bool {
+	if len(args) == 0 {
+		return true
+	}
+	switch args[0].(type) {
+	case pgx.NamedArgs, pgx.StrictNamedArgs:
+		return true
+	case pgx.QueryExecMode, pgx.QueryResultFormats, pgx.QueryResultFormatsByOID, pgx.QueryRewriter:
+		return false
+	}
+	return true
+}
+
+// begun reads BEGIN's result. single says that the batch is not the callback's, which should not see
+// pgx's error for one.
+func (tx *attemptTx) begun(results pgx.BatchResults, single bool) (pgx.BatchResults, error) {
+	_, err := results.Exec()
+	if err == nil {
+		tx.pending, tx.inTx = false, true
+		return results, nil
+	}
+	_ = results.Close()
+	var preparing pgx.ErrPreprocessingBatch
+	ofBegin := !errors.As(err, &preparing) || preparing.SQL() == beginSQL(tx.run.txOptions)
+	if single && errors.As(err, &preparing) {
+		err = preparing.Unwrap()
+	}
+	return nil, tx.notBegun(err, ofBegin)
+}
+
+// notBegun judges an error that came before BEGIN was carried out, so that nothing has been done. What
+// may be gone the next time fails the attempt. For all else, and if pgx's prepared BEGIN is stale, the
+// transaction begins by itself, so that the statement fails in it as it would have without this.
+func (tx *attemptTx) notBegun(err error, ofBegin bool) error {
+	k := classifyBegin(err)
+	switch {
+	case !sqlstate.InTree(err) && tx.pg.IsClosed(): // a loss like any other
+	case !tx.pg.IsClosed() && (k == permanent || !sqlstate.InTree(err) || k == stalePlan && ofBegin):
+		return tx.beginAlone()
+	case ofBegin:
+		tx.refused, tx.beginFailed = err, &failure{k, fmt.Errorf("occ: begin: %w", err)}
+	default:
+		tx.refused = err
+	}
+	tx.pending = false
+	return err
+}
+
+// execFirst executes the first statement together with BEGIN. If it returns neither true nor an
+// error, the statement must be sent by itself.
+func (tx *attemptTx) execFirst(ctx context.Context, sql string, args []any) (tag pgconn.CommandTag, sent bool, err error) {
+	if len(args) == 0 && strings.ContainsAny(sql, " \t\r\n") { // else it may be the name of a prepared statement
+		return tx.execFirstText(ctx, sql)
+	}
+	results, err := tx.sendFirst(ctx, sql, args)
+	if results == nil {
+		return tag, false, err
+	}
+	tag, err = results.Exec()
+	if closed := results.Close(); err == nil {
+		err = closed
+	}
+	unshift(err, tx.first.offset)
+	return tag, true, err
+}
+
+// execFirstText is execFirst for the simple protocol, by which pgx sends what has no arguments, and
+// which prepares nothing.
+func (tx *attemptTx) execFirstText(ctx context.Context, sql string) (tag pgconn.CommandTag, sent bool, err error) {
+	begin := beginSQL(tx.run.txOptions) + ";"
+	results := tx.pg.Exec(ctx, begin+sql)
+	begun := false
+	if results.NextResult() {
+		_, err := results.ResultReader().Close()
+		begun = err == nil
+	}
+	for results.NextResult() {
+		tag, _ = results.ResultReader().Close()
+	}
+	err = results.Close()
+	if !begun && err != nil {
+		return tag, false, tx.notBegun(err, true)
+	}
+	tx.pending, tx.inTx = false, true
+	unshift(err, len(begin))
+	return tag, true, err
+}
+
+// unshift takes n bytes of BEGIN out of the position that err has in a text of both.
+func unshift(err error, n int) {
+	if err == nil || n == 0 {
+		return
+	}
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && pgErr.Position > 0 {
+		pgErr.Position -= int32(n)
+	}
+}
+
+// queryFirst sends a query together with BEGIN. If it returns neither rows nor an error, the query
+// must be sent by itself.
+func (tx *attemptTx) queryFirst(ctx context.Context, sql string, args []any) (pgx.Rows, error) {
+	results, err := tx.sendFirst(ctx, sql, args)
+	switch {
+	case err != nil:
+		return errRows{err: err, conn: tx.conn}, tx.record(err)
+	case results == nil:
+		return nil, nil
+	}
+	rows, err := results.Query()
+	if err == nil {
+		return &attemptRows{Rows: rows, tx: tx, first: results}, nil
+	}
+	_ = results.Close()
+	tx.record(err)
+	unshift(err, tx.first.offset)
+	if pgtx.Settings(tx.conn).Mode != pgx.QueryExecModeSimpleProtocol {
+		return errRows{err: err, conn: tx.conn}, nil // as without a batch: the rows have the error
+	}
+	return errRows{err: err, conn: tx.conn}, err
+}
+
+// begins reports whether b begins a transaction by [pgx.Batch.BeginTx].
+func begins(b *pgx.Batch) bool {
+	return len(b.QueuedQueries) > 0 && pgtx.ControlsTx(b.QueuedQueries[0].SQL) && pgx.FailedBatchResults(b, errBatchBegins).Tx() != nil
+}
