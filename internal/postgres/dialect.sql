@@ -172,7 +172,8 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog AS $$
 	RETURNING job_id
 $$;
 
--- What CREATE INDEX ASYNC runs. A unique index that cannot be is not left behind.
+-- What CREATE INDEX ASYNC runs. A unique index that cannot be is not left behind. There is no job if
+-- IF NOT EXISTS finds the name taken.
 CREATE FUNCTION sys.build_index(command text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	made oid;
@@ -188,6 +189,9 @@ BEGIN
 		RAISE 'key size too large' USING ERRCODE = '54000';
 	END;
 	made := nullif(pg_catalog.current_setting('dsqltest.index', true), '')::oid;
+	IF made IS NULL AND failure IS NULL THEN
+		RETURN NULL;
+	END IF;
 	RETURN sys.add_job('INDEX_BUILD', made, (SELECT n.nspname || '.' || c.relname FROM pg_catalog.pg_class c
 		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = made), failure);
 END

@@ -89,7 +89,7 @@ func (b *build) wait(ctx context.Context) error {
 // undo drops the index that a failed job has left, and returns why it failed.
 func (b *build) undo(ctx context.Context, x index, j job) error {
 	failure := fmt.Errorf("an index build failed: %s", j.details)
-	if x.object == "" || x.valid {
+	if x.object == "" || x.object != j.object || x.valid {
 		return failure
 	}
 	err := occ.Retry(ctx, func(ctx context.Context) error {
