@@ -292,3 +292,18 @@ func TestApplySchemaRetriesAndRepeatsNothingThatMayHaveBeenApplied(t *testing.T)
 	require.ErrorContains(t, err, "1.sql: COMMIT: ")
 	require.Equal(t, 3, count(t, pool, "t"), "each was applied once")
 }
+
+func TestCreateIndexExecutesNoDDLIfTheIndexExists(t *testing.T) {
+	c := startCluster(t)
+	pool := openPool(t, c, "CREATE TABLE city (name text)")
+	for range 2 {
+		require.NoError(t, dsql.CreateIndex(t.Context(), pool, "CREATE INDEX ASYNC IF NOT EXISTS name ON city (name)"))
+	}
+	n := 0
+	for _, e := range c.Log() {
+		if strings.HasPrefix(e.SQL, "CREATE INDEX") {
+			n++
+		}
+	}
+	require.Equal(t, 1, n)
+}

@@ -36,6 +36,10 @@ func startIndex(ctx context.Context, db DB, sql string) (*build, error) {
 	b := &build{db: db, name: name}
 	var opts []occ.RetryOption
 	if name.IfNotExists {
+		// Without DDL that changes nothing: other sessions would hit a conflict each time.
+		if x, err := b.find(ctx, ""); err != nil || x.object != "" {
+			return b, err
+		}
 		opts = idempotent(db)
 	}
 	err := occ.Retry(ctx, func(ctx context.Context) (err error) {
