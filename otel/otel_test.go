@@ -383,7 +383,7 @@ func TestPoolGauges(t *testing.T) {
 	require.NotContains(t, r.collect(t), "db.client.connection.max")
 
 	_, err = r.RecordPool(nil)
-	require.ErrorContains(t, err, "otel: RecordPool was given nil")
+	require.ErrorContains(t, err, "otel: RecordPool: the pool must not be nil")
 }
 
 // A tracer and a logger of the caller's stay.
