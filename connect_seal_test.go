@@ -4,17 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
-	"fmt"
 	"io"
-	"maps"
 	"net"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -230,122 +225,6 @@ func TestInsecureTLSSettingsAreRefused(t *testing.T) {
 	}
 }
 
-// everySecret is what no printing may show.
-var everySecret = append([]string{harness.AccessKey + "%2F"}, harness.Secrets...)
-
-func requireNoSecret(t *testing.T, values ...any) {
-	t.Helper()
-	for _, v := range values {
-		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%d", "%x"} {
-			printed := fmt.Sprintf(verb, v)
-			for _, secret := range everySecret {
-				require.False(t, strings.Contains(printed, secret), "%s of %T shows %q", verb, v, secret)
-			}
-		}
-	}
-}
-
-func secretOptions(opts []dsql.Option) []dsql.Option {
-	return harness.With(opts, dsql.WithCredentials(credentials.NewStaticCredentialsProvider(harness.AccessKey, harness.SecretKey, "the-session-token")))
-}
-
-func TestTokenIsGoneWhenTheConnectHasEnded(t *testing.T) {
-	s, opts := harness.Start(t, fakepg.Hooks{})
-	opts = secretOptions(opts)
-	pool := harness.NewPool(t, opts...)
-	pooled, err := pool.Acquire(t.Context())
-	require.NoError(t, err)
-	defer pooled.Release()
-	single, err := dsql.Connect(t.Context(), host, "", opts...)
-	require.NoError(t, err)
-	defer single.Close(t.Context())
-	copied, err := pgx.ConnectConfig(t.Context(), connConfig(t, opts))
-	require.NoError(t, err)
-	defer copied.Close(t.Context())
-	for _, conn := range []*pgx.Conn{pooled.Conn(), single, copied} {
-		require.Empty(t, conn.Config().Password)
-		requireNoSecret(t, conn, *conn, conn.Config(), *conn.Config(), conn.PgConn())
-	}
-	requireNoSecret(t, pool, pooled, pool.Config(), pool.Config().ConnConfig)
-
-	sqlConn, err := openDB(t, opts...).Conn(t.Context())
-	require.NoError(t, err)
-	defer sqlConn.Close()
-	require.NoError(t, sqlConn.Raw(func(c any) error { requireNoSecret(t, c); return nil }))
-	for _, c := range s.Conns() {
-		require.NotEmpty(t, c.Password)
-	}
-}
-
-func TestTokenIsGoneWhenTheConnectHasFailed(t *testing.T) {
-	for name, hooks := range map[string]fakepg.Hooks{
-		"refused": {Password: func(*fakepg.Conn) error { return &pgconn.PgError{Code: "28000", Message: "access denied"} }},
-		"cut":     {Password: func(*fakepg.Conn) error { return net.ErrClosed }},
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, opts := harness.Start(t, hooks)
-			opts = secretOptions(opts)
-			_, single := dsql.Connect(t.Context(), host, "", opts...)
-			_, copied := pgx.ConnectConfig(t.Context(), connConfig(t, opts))
-			for _, err := range []error{harness.Ping(t, harness.NewPool(t, opts...)), openDB(t, opts...).PingContext(t.Context()), single, copied} {
-				var connect *pgconn.ConnectError
-				require.ErrorAs(t, err, &connect)
-				require.Empty(t, connect.Config.Password)
-				requireNoSecret(t, err, connect, *connect, connect.Config, dsql.Explain(err))
-			}
-		})
-	}
-}
-
-// refusals are definite: another address of the same cluster says the same.
-func TestOneConnectIsOneStartupMessage(t *testing.T) {
-	for _, code := range []string{"53300", "53400", "08006", "28000", "XX000"} {
-		t.Run(code, func(t *testing.T) {
-			s, opts := harness.Start(t, fakepg.Hooks{Password: func(*fakepg.Conn) error { return &pgconn.PgError{Code: code, Message: "access denied"} }})
-			pool := harness.NewPool(t, harness.With(opts, poolConfig(func(p *pgxpool.Config) {
-				p.ConnConfig.LookupFunc = func(context.Context, string) ([]string, error) {
-					return []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4"}, nil
-				}
-			}))...)
-			require.Error(t, harness.Ping(t, pool))
-			require.Equal(t, 1, s.Accepted())
-			require.Len(t, s.Conns(), 1)
-		})
-	}
-}
-
-func TestAddressesAreTriedWithinTheConnectTimeout(t *testing.T) {
-	s, opts := harness.Start(t, fakepg.Hooks{})
-	var dialed []string
-	pool := harness.NewPool(t, harness.With(opts, poolConfig(func(p *pgxpool.Config) {
-		p.ConnConfig.ConnectTimeout = 2 * time.Second
-		p.ConnConfig.LookupFunc = func(context.Context, string) ([]string, error) { return []string{"192.0.2.1", "192.0.2.2:6432"}, nil }
-		p.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-			dialed = append(dialed, address)
-			if len(dialed) == 1 {
-				<-ctx.Done() // a dead path takes its share of the time and no more
-				return nil, ctx.Err()
-			}
-			return harness.DialTo(s.Addr)(ctx, network, address)
-		}
-	}))...)
-	require.NoError(t, harness.Ping(t, pool))
-	require.Equal(t, []string{"192.0.2.1:5432", "192.0.2.2:6432"}, dialed)
-}
-
-func TestLookupEndsWithTheConnectTimeout(t *testing.T) {
-	pool := harness.NewPool(t, dsql.WithCredentials(harness.Credentials), poolConfig(func(p *pgxpool.Config) {
-		p.ConnConfig.ConnectTimeout = 50 * time.Millisecond
-		p.ConnConfig.LookupFunc = func(ctx context.Context, _ string) ([]string, error) {
-			<-ctx.Done()
-			return nil, ctx.Err()
-		}
-	}))
-	err := harness.Ping(t, pool)
-	require.ErrorIs(t, err, context.DeadlineExceeded)
-	require.Contains(t, dsql.Explain(err), "(DNS)")
-}
-
 func TestNonsenseOfAPoolFunctionIsRefused(t *testing.T) {
 	for want, edit := range map[string]func(*pgxpool.Config){
 		"HealthCheckPeriod is 0s and must be over 0":                func(p *pgxpool.Config) { p.HealthCheckPeriod = 0 },
@@ -399,31 +278,4 @@ func TestNilFunctionsMeanTheDefaultAndNilConnectionsAnError(t *testing.T) {
 		p.ConnConfig.DialFunc, p.ConnConfig.ConnectTimeout = nil, time.Nanosecond
 	}))
 	require.Error(t, harness.Ping(t, pool), "the default dialer has no time")
-}
-
-func TestConnStringNamesTheEndpointAndNoPassword(t *testing.T) {
-	t.Setenv("PGPASSWORD", "hunter2")
-	t.Setenv("PGSSLPASSWORD", "hunter2")
-	for _, role := range []string{"app", `o'neil \ x`} {
-		c, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host, Credentials: harness.Credentials, User: role})
-		require.NoError(t, err)
-		p := c.PoolConfig()
-		require.Contains(t, p.ConnString(), "host="+host)
-		require.NotContains(t, p.ConnString(), "password")
-		require.Empty(t, p.ConnConfig.Password)
-		require.Equal(t, role, p.ConnConfig.User)
-		again, err := pgxpool.ParseConfig(p.ConnString())
-		require.NoError(t, err)
-		require.Equal(t, role, again.ConnConfig.User)
-		require.Equal(t, slices.Sorted(maps.Keys(p.ConnConfig.RuntimeParams)), []string{"application_name"})
-	}
-}
-
-func TestTypedErrorsSurviveTheDial(t *testing.T) {
-	broken := &net.OpError{Op: "dial", Net: "tcp", Err: errors.New("broken")}
-	pool := harness.NewPool(t, dsql.WithCredentials(harness.Credentials),
-		dsql.WithDialFunc(func(context.Context, string, string) (net.Conn, error) { return nil, broken }))
-	var op *net.OpError
-	require.ErrorAs(t, harness.Ping(t, pool), &op)
-	require.Same(t, broken, op)
 }

@@ -2,7 +2,7 @@ package dsql_test
 
 import (
 	"context"
-	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,7 +26,8 @@ func quickStart(ctx context.Context) error {
 	defer pool.Close()
 
 	if err := pool.Ping(ctx); err != nil {
-		return fmt.Errorf("%w\n%s", err, dsql.Explain(err))
+		slog.Error("cannot connect", "error", err, "explanation", dsql.Explain(err))
+		return err
 	}
 	var now time.Time
 	err = pool.QueryRow(ctx, "SELECT now()").Scan(&now)

@@ -23,7 +23,8 @@ import (
 //
 // Every connection has its own token and the guarantees of this package, and is closed 50 to 55
 // minutes after it was opened, between two uses: SetConnMaxLifetime is not needed. Ten idle
-// connections are kept, for ten minutes; SetMaxIdleConns and SetConnMaxIdleTime change that. Set
+// connections are kept, for 10 minutes (4 with [WithFailover]); SetMaxIdleConns and
+// SetConnMaxIdleTime change that. Set
 // SetMaxOpenConns, which has no limit by default: a cluster allows 10,000 connections. Of
 // [WithPoolConfig], what belongs to one connection (ConnConfig, BeforeConnect, the lifetime and its
 // jitter) takes effect, and the rest does not.

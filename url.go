@@ -295,9 +295,9 @@ func (c Config) URL() string {
 
 // FromEnv reads a Config from the environment: DSQL_ENDPOINT (required), DSQL_REGION, DSQL_USER,
 // DSQL_PROFILE and DSQL_FAILOVER (as failover in [ParseURL]), which are the fields of [Config] of
-// those names. The values are validated
-// as [ParseURL] does; space around all but the role is removed. AWS_* variables are the SDK's, which reads them where
-// credentials or the region come from it.
+// those names. The values are validated as [ParseURL] does; space around all but the role is removed.
+// Other fields have no variable: set them with options, or use ParseURL(os.Getenv("DSQL_URL")). AWS_*
+// variables are the SDK's, which reads them where credentials or the region come from it.
 func FromEnv() (Config, error) {
 	env := func(name string) string { return strings.TrimSpace(os.Getenv(name)) }
 	// A role with space around it is refused, not guessed.

@@ -11,10 +11,8 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/go-dsql/dsql"
-	"github.com/go-dsql/dsql/occ"
+	"github.com/go-dsql/dsql/internal/schema"
 )
 
 // Schema applies the files *.sql in the root of fsys to the cluster, as [Cluster.ApplySchema] does.
@@ -32,29 +30,22 @@ func Schema(tb testing.TB, cluster *Cluster, fsys fs.FS) {
 	}
 }
 
-// ApplySchema applies the files *.sql in the root of fsys to the cluster, as admin and in the order
-// of their names, and waits for the indexes that they build. Each statement is a transaction of its
-// own, as DSQL requires of DDL, except those from BEGIN to COMMIT, which are one. Each transaction
-// is retried on conflict.
-//
-// Of files for goose, sql-migrate and dbmate only the part for going up is applied; of those for
-// golang-migrate only *.up.sql. They are applied in the order of their versions, and no table of
-// applied versions is written. Files for Flyway, Liquibase and tern are refused.
+// ApplySchema applies the files *.sql in the root of fsys to the cluster, as admin, with
+// [dsql.ApplySchema], which says what the files may contain.
 //
 // A schema is executed once for each process and content. Clusters that no client has connected to
 // get a copy, which takes milliseconds. Sessions that were already open see the change as a schema
 // conflict, as on DSQL.
 func (c *Cluster) ApplySchema(ctx context.Context, fsys fs.FS) error {
-	files, err := readSchema(fsys)
+	files, err := schema.Read(fsys)
 	if err != nil {
-		return err
+		return fmt.Errorf("dsqltest: %w", err)
 	}
-	units, err := parseSchema(files)
-	if err != nil {
-		return err
+	if _, err := schema.Parse(files); err != nil {
+		return fmt.Errorf("dsqltest: %w", err)
 	}
 	if !c.shared.changed.Swap(true) && c.proxy.IfUnused(func() {}) {
-		template, err := c.schemaTemplate(ctx, files, units)
+		template, err := c.schemaTemplate(ctx, fsys, files)
 		if err != nil {
 			return err
 		}
@@ -66,7 +57,7 @@ func (c *Cluster) ApplySchema(ctx context.Context, fsys fs.FS) error {
 			return nil
 		}
 	}
-	return c.applyUnits(ctx, units)
+	return c.applySchema(ctx, fsys)
 }
 
 // schemaTemplate is the database of a schema that is copied from.
@@ -78,7 +69,7 @@ type schemaTemplate struct {
 var schemaTemplates sync.Map // *schemaTemplate by hash of the schema
 
 // schemaTemplate returns the database to copy and creates it if there is none.
-func (c *Cluster) schemaTemplate(ctx context.Context, files map[string]string, units []unit) (string, error) {
+func (c *Cluster) schemaTemplate(ctx context.Context, fsys fs.FS, files map[string]string) (string, error) {
 	h := sha256.New()
 	fmt.Fprintf(h, "%q", c.roles)
 	for _, name := range slices.Sorted(maps.Keys(files)) {
@@ -99,7 +90,7 @@ func (c *Cluster) schemaTemplate(ctx context.Context, files map[string]string, u
 	if err != nil {
 		return "", err
 	}
-	if err := maker.applyUnits(ctx, units); err != nil {
+	if err := maker.applySchema(ctx, fsys); err != nil {
 		return "", errors.Join(err, maker.Close())
 	}
 	maker.proxy.Close() // its database stays, until the process ends
@@ -110,54 +101,12 @@ func (c *Cluster) schemaTemplate(ctx context.Context, files map[string]string, u
 	return template.database, nil
 }
 
-// applyUnits executes a schema and waits for its index builds.
-func (c *Cluster) applyUnits(ctx context.Context, units []unit) error {
+// applySchema executes a schema.
+func (c *Cluster) applySchema(ctx context.Context, fsys fs.FS) error {
 	conn, err := dsql.Connect(ctx, c.Endpoint(), c.Region(), c.Options()...)
 	if err != nil {
 		return err
 	}
 	defer conn.Close(context.Background())
-	for _, u := range units {
-		if err := occ.Retry(ctx, func(ctx context.Context) error { return u.exec(ctx, conn) }); err != nil {
-			return err
-		}
-	}
-	return waitForJobs(ctx, conn)
-}
-
-// exec executes the statements once.
-func (u unit) exec(ctx context.Context, conn *pgx.Conn) error {
-	for _, sql := range u.statements {
-		if _, err := conn.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil {
-			if len(u.statements) > 1 && conn.PgConn().TxStatus() != 'I' {
-				_, _ = conn.Exec(ctx, "ROLLBACK") // the next attempt begins again
-			}
-			return fmt.Errorf("dsqltest: %s: %.200s: %w", u.file, sql, err)
-		}
-	}
-	return nil
-}
-
-// waitForJobs waits for all index builds and fails if one of them failed.
-func waitForJobs(ctx context.Context, conn *pgx.Conn) error {
-	rows, err := conn.Query(ctx, "SELECT job_id FROM sys.jobs WHERE job_type = 'INDEX_BUILD'")
-	if err != nil {
-		return fmt.Errorf("dsqltest: %w", err)
-	}
-	jobs, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return fmt.Errorf("dsqltest: %w", err)
-	}
-	for _, job := range jobs {
-		var done bool
-		if err := conn.QueryRow(ctx, "CALL sys.wait_for_job($1)", job).Scan(&done); err != nil {
-			return fmt.Errorf("dsqltest: waiting for an index build: %w", err)
-		}
-		if !done {
-			var details string
-			_ = conn.QueryRow(ctx, "SELECT details FROM sys.jobs WHERE job_id = $1", job).Scan(&details)
-			return fmt.Errorf("dsqltest: an index build failed: %s", details)
-		}
-	}
-	return nil
+	return dsql.ApplySchema(ctx, conn, fsys)
 }

@@ -35,7 +35,7 @@ func TestSchemaNamesTheFileAndTheStatementThatFails(t *testing.T) {
 	c := Start(t)
 	for text, want := range map[string]string{
 		"CREATE TABLE t (id int); CREATE INDEX ON t (id)":                                                         "1.sql: CREATE INDEX ON t (id): ERROR: unsupported mode. please use CREATE INDEX ASYNC.",
-		"CREATE TABLE twice (id int); INSERT INTO twice VALUES (1), (1); CREATE UNIQUE INDEX ASYNC ON twice (id)": "dsqltest: an index build failed: Found duplicate key while validating index for UCVs",
+		"CREATE TABLE twice (id int); INSERT INTO twice VALUES (1), (1); CREATE UNIQUE INDEX ASYNC ON twice (id)": "1.sql: CREATE UNIQUE INDEX ASYNC ON twice (id): an index build failed: Found duplicate key while validating index for UCVs",
 	} {
 		require.ErrorContains(t, c.ApplySchema(t.Context(), fstest.MapFS{"1.sql": {Data: []byte(text)}}), want)
 	}

@@ -48,7 +48,7 @@ type config struct {
 func WithTracerProvider(p trace.TracerProvider) Option {
 	return func(c *config) error {
 		if p == nil {
-			return errors.New("otel: WithTracerProvider was given nil: use a provider, or leave the option out for the global one")
+			return errors.New("otel: WithTracerProvider: the provider must not be nil; without the option the global one is used")
 		}
 		c.tracers = p
 		return nil
@@ -59,7 +59,7 @@ func WithTracerProvider(p trace.TracerProvider) Option {
 func WithMeterProvider(p metric.MeterProvider) Option {
 	return func(c *config) error {
 		if p == nil {
-			return errors.New("otel: WithMeterProvider was given nil: use a provider, or leave the option out for the global one")
+			return errors.New("otel: WithMeterProvider: the provider must not be nil; without the option the global one is used")
 		}
 		c.meters = p
 		return nil

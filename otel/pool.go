@@ -14,7 +14,7 @@ import (
 // the pool's Close.
 func (t *Telemetry) RecordPool(pool *pgxpool.Pool) (metric.Registration, error) {
 	if pool == nil {
-		return nil, errors.New("otel: RecordPool was given nil: use a pool")
+		return nil, errors.New("otel: RecordPool: the pool must not be nil")
 	}
 	cfg := pool.Config()
 	at := server(cfg.ConnConfig.Host)

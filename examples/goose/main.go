@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
 
@@ -61,12 +62,13 @@ func run(ctx context.Context, out io.Writer) error {
 
 // migrate applies all migrations.
 func migrate(ctx context.Context, c *cluster.Cluster) error {
-	db, err := dsql.OpenDB(ctx, c.Endpoint, c.Region, c.Options...)
+	db, pool, err := open(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	provider, err := newProvider(db)
+	defer pool.Close()
+	provider, err := newProvider(db, pool)
 	if err != nil {
 		return err
 	}
@@ -77,7 +79,20 @@ func migrate(ctx context.Context, c *cluster.Cluster) error {
 	})
 }
 
-func newProvider(db *sql.DB) (*goose.Provider, error) {
+// open returns two pools of the cluster: one for goose, one for [dsql.CreateIndex].
+func open(ctx context.Context, c *cluster.Cluster) (*sql.DB, *pgxpool.Pool, error) {
+	connector, err := dsql.NewConnector(ctx, dsql.Config{Endpoint: c.Endpoint, Region: c.Region}, c.Options...)
+	if err != nil {
+		return nil, nil, err
+	}
+	pool, err := connector.NewPool(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return sql.OpenDB(connector), pool, nil
+}
+
+func newProvider(db *sql.DB, pool *pgxpool.Pool) (*goose.Provider, error) {
 	locker, err := lock.NewPostgresTableLocker(
 		lock.WithTableName(locks),
 		lock.WithTableLeaseDuration(30*time.Second), // after which the lock of a dead migrator expires
@@ -97,7 +112,7 @@ func newProvider(db *sql.DB) (*goose.Provider, error) {
 		goose.WithLocker(locker),
 		goose.WithIsolateDDL(true), // no DDL and DML in one transaction
 		goose.WithGoMigrations(goose.NewGoMigration(3,
-			&goose.GoFunc{RunDB: buildIndex("CREATE UNIQUE INDEX ASYNC IF NOT EXISTS goose_city_name ON goose_city (name)")},
+			&goose.GoFunc{RunDB: buildIndex(pool, "CREATE UNIQUE INDEX ASYNC IF NOT EXISTS goose_city_name ON goose_city (name)")},
 			&goose.GoFunc{RunDB: exec("DROP INDEX IF EXISTS goose_city_name")},
 		)),
 	)
@@ -110,38 +125,20 @@ func exec(ddl string) func(context.Context, *sql.DB) error {
 	}
 }
 
-// buildIndex waits until the index is built, so that later migrations can rely on it.
-func buildIndex(ddl string) func(context.Context, *sql.DB) error {
-	return func(ctx context.Context, db *sql.DB) error {
-		var job string
-		if err := db.QueryRowContext(ctx, ddl).Scan(&job); err != nil {
-			return err
-		}
-		var done bool
-		if err := db.QueryRowContext(ctx, "CALL sys.wait_for_job($1)", job).Scan(&done); err != nil {
-			return err
-		}
-		var status string
-		var details sql.NullString
-		err := db.QueryRowContext(ctx, "SELECT status, details FROM sys.jobs WHERE job_id = $1", job).Scan(&status, &details)
-		if err != nil {
-			return err
-		}
-		if status != "completed" {
-			return fmt.Errorf("%s: the job is %s: %s", ddl, status, details.String)
-		}
-		return nil
-	}
+// buildIndex waits until the index is valid, so that later migrations can rely on it.
+func buildIndex(pool *pgxpool.Pool, ddl string) func(context.Context, *sql.DB) error {
+	return func(ctx context.Context, _ *sql.DB) error { return dsql.CreateIndex(ctx, pool, ddl) }
 }
 
 // report prints what the migrators did and removes it.
 func report(ctx context.Context, c *cluster.Cluster, out io.Writer) error {
-	db, err := dsql.OpenDB(ctx, c.Endpoint, c.Region, c.Options...)
+	db, pool, err := open(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	provider, err := newProvider(db)
+	defer pool.Close()
+	provider, err := newProvider(db, pool)
 	if err != nil {
 		return err
 	}

@@ -184,7 +184,7 @@ func (s source) writesInWith() bool {
 func (s source) rewrite(st *Statement) {
 	if rest, ok := match(s.ts, "create unique? index async"); ok {
 		async := s.ts[len(s.ts)-len(rest)-1:]
-		st.SQL = fmt.Sprintf("SELECT sys.build_index(%s) AS job_id", quote(s.without(async[:1])))
+		st.SQL = fmt.Sprintf("SELECT job_id FROM sys.build_index(%s) AS job_id WHERE job_id IS NOT NULL", quote(s.without(async[:1])))
 		st.Tag = "CREATE INDEX"
 		return
 	}

@@ -172,22 +172,31 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog AS $$
 	RETURNING job_id
 $$;
 
--- What CREATE INDEX ASYNC runs. A unique index that cannot be is not left behind.
+-- What CREATE INDEX ASYNC runs. A unique index that cannot be is not left behind. There is no job if
+-- IF NOT EXISTS finds the name taken.
 CREATE FUNCTION sys.build_index(command text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	made oid;
 	failure text;
+	violated text;
 BEGIN
 	PERFORM sys.engine_set('dsqltest.index', '', true);
 	BEGIN
 		EXECUTE command;
 	EXCEPTION WHEN unique_violation THEN
+		GET STACKED DIAGNOSTICS violated = SCHEMA_NAME;
+		IF violated = 'pg_catalog' THEN -- two sessions create it at the same time
+			RAISE 'schema has been updated by another transaction (OC001)' USING ERRCODE = '40001';
+		END IF;
 		failure := 'Found duplicate key while validating index for UCVs';
 	WHEN program_limit_exceeded THEN
 		EXECUTE command || E'\n WHERE false'; -- may find that the key cannot be
 		RAISE 'key size too large' USING ERRCODE = '54000';
 	END;
 	made := nullif(pg_catalog.current_setting('dsqltest.index', true), '')::oid;
+	IF made IS NULL AND failure IS NULL THEN
+		RETURN NULL;
+	END IF;
 	RETURN sys.add_job('INDEX_BUILD', made, (SELECT n.nspname || '.' || c.relname FROM pg_catalog.pg_class c
 		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = made), failure);
 END

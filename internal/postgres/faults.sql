@@ -80,9 +80,10 @@ $$;
 CREATE PROCEDURE sys.end_faults() LANGUAGE plpgsql AS $$
 BEGIN
 	DELETE FROM sys.job_fault;
-	PERFORM pg_catalog.nextval('sys.job_epoch');
 	UPDATE pg_catalog.pg_index SET indisvalid = true WHERE NOT indisvalid
 		AND indexrelid IN (SELECT object_id FROM sys.job WHERE held IS NOT NULL AND details IS NULL);
+	COMMIT; -- no job is completed before its index is valid
+	PERFORM pg_catalog.nextval('sys.job_epoch');
 	PERFORM pg_catalog.setval(oid::regclass, 4611686018427387904) FROM pg_catalog.pg_class
 		WHERE relkind = 'S' AND relnamespace = 'sys'::regnamespace AND relname ~ '^fault_[0-9]';
 END

@@ -1,7 +1,10 @@
-package dsqltest
+// Package schema applies SQL files to a cluster as DSQL requires it: one DDL statement for each
+// transaction, and the jobs that statements start waited for.
+package schema
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -11,11 +14,11 @@ import (
 	"github.com/go-dsql/dsql/internal/dialect"
 )
 
-// unit is what is executed, and retried, as a whole: one statement, or the statements from BEGIN to
+// Unit is what is executed, and retried, as a whole: one statement, or the statements from BEGIN to
 // COMMIT.
-type unit struct {
-	file       string
-	statements []string
+type Unit struct {
+	File       string
+	Statements []string
 }
 
 // marker tells a migration tool's files by a line that begins what is to be applied.
@@ -34,29 +37,29 @@ var refusedMarkers = map[string]string{
 	"--liquibase formatted sql":           "Liquibase",
 }
 
-// readSchema returns the files' text by name.
-func readSchema(fsys fs.FS) (map[string]string, error) {
+// Read returns the text of the files *.sql in the root of fsys by name.
+func Read(fsys fs.FS) (map[string]string, error) {
 	names, err := fs.Glob(fsys, "*.sql")
 	if err != nil {
-		return nil, fmt.Errorf("dsqltest: listing the schema files: %w", err)
+		return nil, fmt.Errorf("listing the schema files: %w", err)
 	}
 	if len(names) == 0 {
-		return nil, fmt.Errorf("dsqltest: the schema must have files *.sql in its root")
+		return nil, errors.New("the schema must have files *.sql in its root")
 	}
 	files := make(map[string]string)
 	for _, name := range names {
 		text, err := fs.ReadFile(fsys, name)
 		if err != nil {
-			return nil, fmt.Errorf("dsqltest: %w", err)
+			return nil, err
 		}
 		files[name] = string(text)
 	}
 	return files, nil
 }
 
-// parseSchema returns what to execute, in order. Files of migration tools are recognized; only what
+// Parse returns what to execute, in order. Files of migration tools are recognized; only what
 // they apply going up counts.
-func parseSchema(files map[string]string) ([]unit, error) {
+func Parse(files map[string]string) ([]Unit, error) {
 	files, tool, err := selectFiles(files)
 	if err != nil {
 		return nil, err
@@ -73,7 +76,7 @@ func parseSchema(files map[string]string) ([]unit, error) {
 		}
 		return cmp.Compare(a, b)
 	})
-	var units []unit
+	var units []Unit
 	for _, name := range names {
 		statements, err := upStatements(name, files[name], tool)
 		if err != nil {
@@ -97,7 +100,7 @@ func selectFiles(files map[string]string) (selected map[string]string, tool stri
 		}
 		for line := range strings.Lines(text) {
 			if refused := refusedBy(line); refused != "" {
-				return nil, "", fmt.Errorf("dsqltest: %s: files of %s are not supported: apply them with that tool", name, refused)
+				return nil, "", fmt.Errorf("%s: files of %s are not supported: apply them with that tool", name, refused)
 			}
 		}
 	}
@@ -107,10 +110,10 @@ func selectFiles(files map[string]string) (selected map[string]string, tool stri
 	for name, text := range files {
 		version, description, _ := strings.Cut(name, "__")
 		if description != "" && len(version) > 1 && strings.ContainsRune("VU", rune(version[0])) && isNumber(version[1:]) {
-			return nil, "", fmt.Errorf("dsqltest: %s: files of Flyway are not supported: apply them with that tool", name)
+			return nil, "", fmt.Errorf("%s: files of Flyway are not supported: apply them with that tool", name)
 		}
 		if strings.HasSuffix(name, ".down.sql") {
-			return nil, "", fmt.Errorf("dsqltest: %s: there must be files *.up.sql too", name)
+			return nil, "", fmt.Errorf("%s: there must be files *.up.sql too", name)
 		}
 		for _, m := range markers {
 			for line := range strings.Lines(text) {
@@ -118,7 +121,7 @@ func selectFiles(files map[string]string) (selected map[string]string, tool stri
 					continue
 				}
 				if tool != "" && tool != m.tool {
-					return nil, "", fmt.Errorf("dsqltest: %s: the schema has files of %s and of %s: must be of one tool", name, tool, m.tool)
+					return nil, "", fmt.Errorf("%s: the schema has files of %s and of %s: must be of one tool", name, tool, m.tool)
 				}
 				tool = m.tool
 			}
@@ -149,7 +152,7 @@ func upStatements(name, text, tool string) ([]string, error) {
 		switch {
 		case isMarker(line, m.up):
 			if found {
-				return nil, fmt.Errorf("dsqltest: %s: must have one %q, and has two", name, m.up)
+				return nil, fmt.Errorf("%s: must have one %q, and has two", name, m.up)
 			}
 			up, found = true, true
 		case isMarker(line, m.down):
@@ -163,14 +166,14 @@ func upStatements(name, text, tool string) ([]string, error) {
 		case up:
 			part.WriteString(line)
 		case !found && len(dialect.Split(line)) > 0:
-			return nil, fmt.Errorf("dsqltest: %s: must begin with %q, as the other files of %s", name, m.up, tool)
+			return nil, fmt.Errorf("%s: must begin with %q, as the other files of %s", name, m.up, tool)
 		}
 	}
 	if whole {
-		return nil, fmt.Errorf("dsqltest: %s: %q has no %q", name, m.statementBegin, m.statementEnd)
+		return nil, fmt.Errorf("%s: %q has no %q", name, m.statementBegin, m.statementEnd)
 	}
 	if !found {
-		return nil, fmt.Errorf("dsqltest: %s: must have %q, as the other files of %s", name, m.up, tool)
+		return nil, fmt.Errorf("%s: must have %q, as the other files of %s", name, m.up, tool)
 	}
 	flush(false)
 	return statements, nil
@@ -178,7 +181,7 @@ func upStatements(name, text, tool string) ([]string, error) {
 
 // groupTransactions makes the statements from BEGIN to COMMIT one unit: a conflict at COMMIT undoes
 // them all.
-func groupTransactions(name string, statements []string) (units []unit, err error) {
+func groupTransactions(name string, statements []string) (units []Unit, err error) {
 	open := false
 	for _, sql := range statements {
 		kind := dialect.Parse(sql)[0].Kind
@@ -186,18 +189,20 @@ func groupTransactions(name string, statements []string) (units []unit, err erro
 		case kind == dialect.Empty:
 			continue
 		case !open && (kind == dialect.Commit || kind == dialect.Rollback):
-			return nil, fmt.Errorf("dsqltest: %s: %s: there must be a BEGIN before it", name, sql)
+			return nil, fmt.Errorf("%s: %s: there must be a BEGIN before it", name, sql)
+		case kind == dialect.Rollback:
+			return nil, fmt.Errorf("%s: BEGIN must be followed by COMMIT, not by %s", name, sql)
 		case !open:
-			units = append(units, unit{file: name, statements: []string{sql}})
+			units = append(units, Unit{File: name, Statements: []string{sql}})
 			open = kind == dialect.Begin
 		default:
 			last := &units[len(units)-1]
-			last.statements = append(last.statements, sql)
-			open = kind != dialect.Commit && kind != dialect.Rollback
+			last.Statements = append(last.Statements, sql)
+			open = kind != dialect.Commit
 		}
 	}
 	if open {
-		return nil, fmt.Errorf("dsqltest: %s: BEGIN must be followed by COMMIT in the same file", name)
+		return nil, fmt.Errorf("%s: BEGIN must be followed by COMMIT in the same file", name)
 	}
 	return units, nil
 }
