@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -53,6 +54,9 @@ func (c *Cluster) ApplySchema(ctx context.Context, fsys fs.FS) error {
 	if err != nil {
 		return err
 	}
+	if c.kept != nil {
+		return c.applyKept(ctx, files, units)
+	}
 	if !c.shared.changed.Swap(true) && c.proxy.IfUnused(func() {}) {
 		template, err := c.schemaTemplate(ctx, files, units)
 		if err != nil {
@@ -63,7 +67,7 @@ func (c *Cluster) ApplySchema(ctx context.Context, fsys fs.FS) error {
 			return fmt.Errorf("dsqltest: copying the schema: %w", err)
 		}
 		if copied {
-			return nil
+			return c.proxy.LoadFunctions(ctx)
 		}
 	}
 	return c.applyUnits(ctx, units)
@@ -117,12 +121,13 @@ func (c *Cluster) applyUnits(ctx context.Context, units []unit) error {
 		return err
 	}
 	defer conn.Close(context.Background())
+	began := time.Now()
 	for _, u := range units {
 		if err := occ.Retry(ctx, func(ctx context.Context) error { return u.exec(ctx, conn) }); err != nil {
 			return err
 		}
 	}
-	return waitForJobs(ctx, conn)
+	return waitForJobs(ctx, conn, began)
 }
 
 // exec executes the statements once.
@@ -138,9 +143,9 @@ func (u unit) exec(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// waitForJobs waits for all index builds and fails if one of them failed.
-func waitForJobs(ctx context.Context, conn *pgx.Conn) error {
-	rows, err := conn.Query(ctx, "SELECT job_id FROM sys.jobs WHERE job_type = 'INDEX_BUILD'")
+// waitForJobs waits for the index builds that began after a time and fails if one of them failed.
+func waitForJobs(ctx context.Context, conn *pgx.Conn, began time.Time) error {
+	rows, err := conn.Query(ctx, "SELECT job_id FROM sys.jobs WHERE job_type = 'INDEX_BUILD' AND start_time >= $1", began)
 	if err != nil {
 		return fmt.Errorf("dsqltest: %w", err)
 	}

@@ -232,9 +232,9 @@ func TestServeAppliesASchema(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "3.sql"), []byte("TRUNCATE city;"), 0o600))
 	r = runIn(t, nil, "serve", "--listen", "127.0.0.1:0", "--schema", dir, "--exec", "true")
 	require.Equal(t, 1, r.code)
-	require.Contains(t, r.err, "dsql: 3.sql: TRUNCATE city")
+	require.Contains(t, r.err, "dsql: the schema in "+dir+": 3.sql: TRUNCATE city")
 	r = runIn(t, nil, "serve", "--listen", "127.0.0.1:0", "--schema", t.TempDir(), "--exec", "true")
-	require.Contains(t, r.err, "no files *.sql")
+	require.Contains(t, r.err, "must have files *.sql")
 }
 
 // psql of the system, with a token of the command.
