@@ -61,7 +61,11 @@ dsql serve --ready-file /tmp/dsql.env &   # when the file is there: . /tmp/dsql.
 				return usageError("serve: unexpected argument %q: run dsql help serve", given.words[0])
 			case s.exec && len(given.rest) == 0:
 				return usageError("serve: --exec needs a command")
-			case !s.exec && len(given.rest) > 0:
+			case s.exec:
+				if _, err := exec.LookPath(given.rest[0]); err != nil { // before a cluster is started for it
+					return &exitError{exitNoPsql, fmt.Errorf("dsql: running the command: %w", err)}
+				}
+			case len(given.rest) > 0:
 				return usageError("serve: unexpected argument %q: a command follows --exec", given.rest[0])
 			}
 			if err := s.configure(ctx, listen, region, id, keys); err != nil {
