@@ -33,7 +33,8 @@ lint:
 
 # The hot row benchmarks take five seconds each.
 bench: setup
-	DSQL_BENCH_FAILOVER=1 go test -count=1 -v -run '^TestTransfersSurvive' -timeout 10m ./occ | grep transfers,
+	@out=$$(DSQL_BENCH_FAILOVER=1 go test -count=1 -v -run '^TestTransfersSurvive' -timeout 10m ./occ 2>&1) || { echo "$$out"; exit 1; }; \
+	echo "$$out" | grep transfers,
 	go test -run '^$$' -bench HotRow -benchtime 1x -timeout 30m ./occ
 	go test -run '^$$' -bench . -skip HotRow ./...
 

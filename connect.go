@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-dsql/dsql/internal/endpoint"
 	"github.com/go-dsql/dsql/internal/explain"
+	"github.com/go-dsql/dsql/internal/failover"
 	"github.com/go-dsql/dsql/internal/redact"
 	"github.com/go-dsql/dsql/internal/seal"
 )
@@ -110,19 +111,18 @@ func (g *gate) TraceConnectStart(ctx context.Context, data pgx.TraceConnectStart
 	if next, ok := g.next.(pgx.ConnectTracer); ok {
 		ctx = next.TraceConnectStart(ctx, data)
 	}
-	a := &attempt{config: cc, start: time.Now(), plan: g.c.rest.Plan(), current: -1, tls: make([]*tls.Config, len(g.c.endpoints))}
-	a.deadline, _ = ctx.Deadline()
+	a := g.c.rest.NewAttempt(ctx, cc)
 	if err := g.c.seal.Check("before connecting", &cc.Config); err != nil {
 		g.refuse(cc, err)
 	} else {
-		g.arrange(a, &cc.Config)
+		a.Arrange(func(t *tls.Config, i int) *tls.Config { return g.ownTLS(t, g.c.endpoints[i].Region) })
 		cc.DialFunc = g.dial(a, seal.LookupOf(cc), seal.DialOf(cc))
 		cc.LookupFunc = seal.AsIs
 		cc.AfterNetConnect = g.afterNetConnect(a, cc.AfterNetConnect)
 		cc.OnPgError = g.onPgError(a, cc.OnPgError)
 		if hook := cc.AfterConnect; hook != nil {
 			cc.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
-				a.connected = true // what fails now is not the endpoint
+				a.Connected = true // what fails now is not the endpoint
 				return hook(ctx, conn)
 			}
 		}
@@ -147,7 +147,7 @@ func (g *gate) refuse(cc *pgx.ConnConfig, err error) {
 // dial returns the function by which pgx opens TCP connections. pgx sees each endpoint as one address,
 // so that there is one startup message however many addresses are tried, and all of them within the
 // connect timeout.
-func (g *gate) dial(a *attempt, lookup pgconn.LookupFunc, dial pgconn.DialFunc) pgconn.DialFunc {
+func (g *gate) dial(a *failover.Attempt, lookup pgconn.LookupFunc, dial pgconn.DialFunc) pgconn.DialFunc {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		ctx = context.WithValue(ctx, attemptKey{}, a)
 		i := g.c.indexOf(address)
@@ -156,25 +156,25 @@ func (g *gate) dial(a *attempt, lookup pgconn.LookupFunc, dial pgconn.DialFunc) 
 				return g.c.dialer.One(ctx, dial, network, address)
 			})
 		}
-		isFirst := a.current < 0
+		isFirst := a.Current < 0
 		if err := g.move(ctx, a, i); err != nil {
 			return nil, err
 		}
 		if isFirst && !g.hasTurn.Swap(false) { // the configuration is used again
 			if err := g.c.takeTurn(ctx); err != nil {
-				a.settled = err
+				a.Settled = err
 				return nil, err
 			}
 		}
 		toEndpoint := func(ctx context.Context) (net.Conn, error) {
 			return g.c.dialer.Any(withEndpoint(ctx, i), g.c.endpoints[i].Host, lookup, dial, network)
 		}
-		conn, err := a.bound(ctx, toEndpoint)
+		conn, err := a.Dial(ctx, toEndpoint)
 		if err != nil || len(g.c.endpoints) == 1 {
 			return conn, err
 		}
-		a.tcp = g.watch(a, i, conn, toEndpoint)
-		return a.tcp, nil
+		a.TCP = g.watch(a, i, conn, toEndpoint)
+		return a.TCP, nil
 	}
 }
 
@@ -185,50 +185,50 @@ func (c *Connector) indexOf(address string) int {
 
 // afterNetConnect returns the last step before the first byte of PostgreSQL's protocol: it verifies
 // the server, runs the caller's hook, and adds the token.
-func (g *gate) afterNetConnect(a *attempt, hook func(context.Context, *pgconn.Config, net.Conn) (net.Conn, error)) func(context.Context, *pgconn.Config, net.Conn) (net.Conn, error) {
-	sealed := g.seals(a.plan.Order)
+func (g *gate) afterNetConnect(a *failover.Attempt, hook func(context.Context, *pgconn.Config, net.Conn) (net.Conn, error)) func(context.Context, *pgconn.Config, net.Conn) (net.Conn, error) {
+	sealed := g.seals(a.Plan.Order)
 	return func(ctx context.Context, cc *pgconn.Config, conn net.Conn) (net.Conn, error) {
-		if a.err = sealed.Handshake(ctx, cc, g.c.endpoints[a.current].Host, conn); a.err != nil {
-			return conn, a.err
+		if a.Err = sealed.Handshake(ctx, cc, g.c.endpoints[a.Current].Host, conn); a.Err != nil {
+			return conn, a.Err
 		}
 		if hook != nil {
 			wrapped, err := hook(ctx, cc, conn)
-			a.err = err
+			a.Err = err
 			switch {
 			case err != nil && seal.IsNil(wrapped):
 				return conn, err // pgx closes what is returned
 			case err != nil:
 				return wrapped, err
 			case seal.IsNil(wrapped):
-				a.settled = errors.New("dsql: AfterNetConnect returned neither a connection nor an error")
-				return conn, a.settled
+				a.Settled = errors.New("dsql: AfterNetConnect returned neither a connection nor an error")
+				return conn, a.Settled
 			}
 			conn = wrapped
 		}
-		if a.settled = sealed.Check("after AfterNetConnect", cc); a.settled != nil {
-			return conn, a.settled
+		if a.Settled = sealed.Check("after AfterNetConnect", cc); a.Settled != nil {
+			return conn, a.Settled
 		}
-		cc.Password, a.settled = g.tokenFor(ctx, a)
-		return conn, a.settled
+		cc.Password, a.Settled = g.tokenFor(ctx, a)
+		return conn, a.Settled
 	}
 }
 
 // tokenFor returns a token for the endpoint that has just been verified.
-func (g *gate) tokenFor(ctx context.Context, a *attempt) (string, error) {
-	if a.current == 0 && a.plan.Order[0] == 0 {
+func (g *gate) tokenFor(ctx context.Context, a *failover.Attempt) (string, error) {
+	if a.Current == 0 && a.Plan.Order[0] == 0 {
 		return g.token(), nil
 	}
-	return g.c.signFor(ctx, g.c.endpoints[a.current], g.c.credentialsTimeout)
+	return g.c.signFor(ctx, g.c.endpoints[a.Current], g.c.credentialsTimeout)
 }
 
 // onPgError adds the first sentence of the explanation to a refusal that has no hint, for those who
 // see a pool's error without [Explain]. pgx replaces errors that do not end the connection after the
 // handler, so only refusals and other fatal errors can have one.
-func (g *gate) onPgError(a *attempt, next pgconn.PgErrorHandler) pgconn.PgErrorHandler {
+func (g *gate) onPgError(a *failover.Attempt, next pgconn.PgErrorHandler) pgconn.PgErrorHandler {
 	return func(conn *pgconn.PgConn, e *pgconn.PgError) bool {
-		a.err = e
+		a.Err = e
 		if e.Hint == "" {
-			at := g.c.endpoints[max(a.current, 0)]
+			at := g.c.endpoints[max(a.Current, 0)]
 			e.Hint = explain.Hint(e, g.c.user, at.Host, at.Region)
 		}
 		return next == nil || next(conn, e)
@@ -237,16 +237,16 @@ func (g *gate) onPgError(a *attempt, next pgconn.PgErrorHandler) pgconn.PgErrorH
 
 // TraceConnectEnd takes the token out of the configuration, which stays readable.
 func (g *gate) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndData) {
-	if a, ok := ctx.Value(attemptKey{}).(*attempt); ok {
-		a.config.Password = ""
+	if a, ok := ctx.Value(attemptKey{}).(*failover.Attempt); ok {
+		a.Config.Password = ""
 		switch {
 		case data.Err == nil:
 			g.c.connectedTo(ctx, a, data.Conn)
-		case a.current >= 0:
-			g.c.judge(ctx, a, a.err)
+		case a.Current >= 0:
+			g.c.judge(ctx, a)
 		}
-		a.plan.Done()
-		g.c.logConnect(ctx, g.c.endpoints[max(a.current, 0)].Host, time.Since(a.start), data.Err)
+		a.Plan.Done()
+		g.c.logConnect(ctx, g.c.endpoints[max(a.Current, 0)].Host, time.Since(a.Start), data.Err)
 	}
 	if next, ok := g.next.(pgx.ConnectTracer); ok {
 		next.TraceConnectEnd(ctx, data)

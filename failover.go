@@ -1,31 +1,23 @@
 package dsql
 
 import (
-	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"os"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
-	"weak"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/go-dsql/dsql/internal/endpoint"
 	"github.com/go-dsql/dsql/internal/explain"
 	"github.com/go-dsql/dsql/internal/failover"
 	"github.com/go-dsql/dsql/internal/seal"
-	"github.com/go-dsql/dsql/internal/sqlstate"
 )
 
 // Peer is another endpoint of a multi-Region cluster. See [WithFailover].
@@ -67,10 +59,7 @@ func (c *Connector) resolvePeers(cfg Config) error {
 		c.endpoints = append(c.endpoints, e)
 	}
 	if cfg.NearestFirst {
-		here := os.Getenv("AWS_REGION")
-		slices.SortStableFunc(c.endpoints, func(a, b endpoint.Endpoint) int {
-			return cmp.Compare(distance(a.Region, here), distance(b.Region, here))
-		})
+		endpoint.NearestFirst(c.endpoints, os.Getenv("AWS_REGION"))
 		c.endpoint = c.endpoints[0]
 	}
 	c.rest = failover.New(len(c.endpoints))
@@ -78,23 +67,7 @@ func (c *Connector) resolvePeers(cfg Config) error {
 	return nil
 }
 
-func distance(region, here string) int {
-	if region == here {
-		return 0
-	}
-	return 1
-}
-
-func parsePeer(p Peer) (endpoint.Endpoint, error) {
-	e, err := endpoint.Parse(p.Endpoint)
-	if err == nil && e.Host == "" && strings.TrimSpace(p.Region) == "" {
-		err = fmt.Errorf("dsql: the cluster ID %q of a peer needs a region: set it, or use %s.dsql.<region>.on.aws", e.ClusterID, e.ClusterID)
-	}
-	if err == nil {
-		e, err = e.In(p.Region)
-	}
-	return e, err
-}
+func parsePeer(p Peer) (endpoint.Endpoint, error) { return endpoint.ParsePeer(p.Endpoint, p.Region) }
 
 // parsePeers reads a list as ParseURL and FromEnv take it: endpoint[/region],…
 func parsePeers(list string) ([]Peer, error) {
@@ -133,89 +106,38 @@ func (c *Connector) addPeers(cc *pgx.ConnConfig) {
 	}
 }
 
-// attempt is one connect that passes the gate: to one endpoint after another until one succeeds.
-type attempt struct {
-	config   *pgx.ConnConfig
-	start    time.Time
-	deadline time.Time // of the caller's context; zero: none
-	plan     *failover.Plan
-
-	tls       []*tls.Config // of each endpoint of the plan
-	current   int           // endpoint being tried, or connected to; -1: none yet
-	began     time.Time     // of the current try
-	share     time.Duration // of the deadline for the current try; 0: all of it
-	tcp       net.Conn      // of the current try
-	err       error         // why it failed, as far as the gate has seen
-	settled   error         // why no other endpoint is tried
-	connected bool
-	ready     atomic.Bool // the fields no longer change
-}
-
 // move makes endpoint i the current one, after the failure of the one before. The token of the one
 // before is removed.
-func (g *gate) move(ctx context.Context, a *attempt, i int) error {
-	a.config.Password = ""
-	if a.current >= 0 {
-		g.c.judge(ctx, a, a.err)
+func (g *gate) move(ctx context.Context, a *failover.Attempt, i int) error {
+	a.Config.Password = ""
+	if a.Current >= 0 {
+		g.c.judge(ctx, a)
 	}
-	if a.settled != nil {
+	if a.Settled != nil {
 		return explain.ErrNotTried
 	}
-	a.current, a.began, a.share, a.err = i, time.Now(), 0, nil
-	left := len(a.plan.Order) - slices.Index(a.plan.Order, i)
-	if !a.deadline.IsZero() && left > 1 {
-		a.share = time.Until(a.deadline) / time.Duration(left)
-	}
+	a.Move(i)
 	return nil
-}
-
-// bound bounds the try of the current endpoint by its share of the caller's deadline, until
-// TraceConnectEnd.
-func (a *attempt) bound(ctx context.Context, dial func(context.Context) (net.Conn, error)) (net.Conn, error) {
-	if a.share > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, a.share)
-		defer cancel()
-	}
-	conn, err := dial(ctx)
-	a.err = err
-	if err == nil && a.share > 0 {
-		_ = conn.SetDeadline(a.began.Add(a.share))
-	}
-	return conn, err
 }
 
 // watch has conn, to endpoint i, closed if the endpoint falls silent. dial opens another connection
 // to it.
-func (g *gate) watch(a *attempt, i int, conn net.Conn, dial func(context.Context) (net.Conn, error)) net.Conn {
+func (g *gate) watch(a *failover.Attempt, i int, conn net.Conn, dial func(context.Context) (net.Conn, error)) net.Conn {
 	return g.c.watchdogs[i].Watch(conn, failover.Probe{
 		Dial: func(ctx context.Context) (net.Conn, error) {
 			return dial(context.WithValue(ctx, attemptKey{}, a))
 		},
-		TLS: a.tls[i],
+		TLS: a.TLS[i],
 		Silent: func(began time.Time, err error) {
 			g.c.failed(context.Background(), i, began, true, err)
 		},
 	})
 }
 
-// fairTry is how long a try must have lasted to say something of the endpoint, if the caller's
-// context ended it.
-const fairTry = time.Second
-
 // judge has the current endpoint rest if the failure is its own, or settles the attempt.
-func (c *Connector) judge(ctx context.Context, a *attempt, err error) {
-	var refusal *pgconn.PgError
-	isShort := time.Since(a.began) < fairTry
-	switch {
-	case a.settled != nil, a.connected:
-	case errors.Is(ctx.Err(), context.Canceled):
-		a.settled = ctx.Err()
-	case errors.As(err, &refusal) && !sqlstate.IsOfEndpoint(refusal):
-		a.settled = err
-	case isShort && (ctx.Err() != nil || a.share > 0 && time.Since(a.began) >= a.share):
-	default:
-		c.failed(ctx, a.current, a.began, refusal == nil || !sqlstate.KeepsConnections(refusal), err)
+func (c *Connector) judge(ctx context.Context, a *failover.Attempt) {
+	if rests, lost := a.Judge(ctx); rests {
+		c.failed(ctx, a.Current, a.Began, lost, a.Err)
 	}
 }
 
@@ -230,96 +152,17 @@ func (c *Connector) failed(ctx context.Context, i int, began time.Time, lost boo
 	}
 	c.logAt(ctx, c.endpoints[i].Host, slog.LevelWarn, "dsql: endpoint rests", slog.Time("until", c.rest.States()[i].Until), slog.String("error", cause))
 	if lost {
-		go c.sweep()
+		go c.pools.Sweep()
 	}
 }
 
 // connectedTo notes the endpoint of a new connection.
-func (c *Connector) connectedTo(ctx context.Context, a *attempt, conn *pgx.Conn) {
-	if a.share > 0 {
-		_ = conn.PgConn().Conn().SetDeadline(time.Time{})
+func (c *Connector) connectedTo(ctx context.Context, a *failover.Attempt, conn *pgx.Conn) {
+	a.Done(conn)
+	if c.rest.Succeeded(a.Current, a.Began) {
+		c.logAt(ctx, c.endpoints[a.Current].Host, slog.LevelInfo, "dsql: endpoint is back")
+		c.pools.SweepFor(c.rest.Retirement)
 	}
-	conn.PgConn().CustomData()[placeKey] = place{a.current, a.began, rand.Float64()}
-	a.ready.Store(true)
-	if c.rest.Succeeded(a.current, a.began) {
-		c.logAt(ctx, c.endpoints[a.current].Host, slog.LevelInfo, "dsql: endpoint is back")
-	}
-}
-
-// place says which endpoint a connection is to, and since when.
-type place struct {
-	endpoint int
-	opened   time.Time
-	part     float64 // of the time in which connections are retired
-}
-
-// placeKey is the key of a connection's place in its custom data.
-const placeKey = "dsql.place"
-
-// isSpent reports whether conn is to be closed rather than used again.
-func (c *Connector) isSpent(conn *pgx.Conn) bool {
-	p, ok := conn.PgConn().CustomData()[placeKey].(place)
-	return ok && c.rest.Spent(p.endpoint, p.opened, p.part)
-}
-
-// retire adds to p's hooks that spent connections are closed before they are used again.
-func (c *Connector) retire(p *pgxpool.Config) {
-	ping := p.ShouldPing
-	p.ShouldPing = func(ctx context.Context, params pgxpool.ShouldPingParams) bool {
-		switch {
-		case c.isSpent(params.Conn): // it might not answer
-			return false
-		case ping != nil:
-			return ping(ctx, params)
-		}
-		return params.IdleDuration > time.Second // pgxpool's default
-	}
-	prepare := p.PrepareConn
-	acquire := p.BeforeAcquire //lint:ignore SA1019 the caller may still use it
-	p.PrepareConn = func(ctx context.Context, conn *pgx.Conn) (bool, error) {
-		switch {
-		case c.isSpent(conn):
-			return false, nil
-		case prepare != nil:
-			return prepare(ctx, conn)
-		case acquire != nil:
-			return acquire(ctx, conn), nil
-		}
-		return true, nil
-	}
-}
-
-// sweep closes the spent ones of the idle connections of c's pools.
-func (c *Connector) sweep() {
-	for _, pool := range c.pools.all() {
-		for _, conn := range pool.AcquireAllIdle(context.Background()) {
-			conn.Release()
-		}
-	}
-}
-
-// poolList are pools that are in use, without keeping them so.
-type poolList struct {
-	mu    sync.Mutex
-	pools []weak.Pointer[pgxpool.Pool]
-}
-
-func (l *poolList) add(pool *pgxpool.Pool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.pools = slices.DeleteFunc(l.pools, func(p weak.Pointer[pgxpool.Pool]) bool { return p.Value() == nil })
-	l.pools = append(l.pools, weak.Make(pool))
-}
-
-func (l *poolList) all() (pools []*pgxpool.Pool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, p := range l.pools {
-		if pool := p.Value(); pool != nil {
-			pools = append(pools, pool)
-		}
-	}
-	return pools
 }
 
 // endpointKey is the key of the index of the endpoint that a context's dial is for.
@@ -337,21 +180,21 @@ func endpointOf(ctx context.Context) int {
 // dialCancel dials for a cancel request to the server of a's connection. Where the cluster has
 // peers and the server does not answer, its endpoint rests and the connection is closed, so that its
 // place in the pool is free.
-func (g *gate) dialCancel(ctx context.Context, a *attempt, dial func(context.Context) (net.Conn, error)) (net.Conn, error) {
+func (g *gate) dialCancel(ctx context.Context, a *failover.Attempt, dial func(context.Context) (net.Conn, error)) (net.Conn, error) {
 	if len(g.c.endpoints) == 1 {
 		return dial(ctx)
 	}
-	if !a.ready.Load() { // pgx sends one for each connection that fails at startup
+	if !a.IsReady() { // pgx sends one for each connection that fails at startup
 		return nil, errors.New("dsql: a connection that is not ready has nothing to cancel")
 	}
-	if g.c.rest.Lost(a.current, a.began) {
-		_ = a.tcp.Close()
+	if g.c.rest.Lost(a.Current, a.Began) {
+		_ = a.TCP.Close()
 		return nil, errors.New("dsql: no cancel request is sent to an endpoint that rests")
 	}
 	began := time.Now()
-	return failover.DialCancel(withEndpoint(ctx, a.current), dial, func(err error) {
-		g.c.failed(context.WithoutCancel(ctx), a.current, began, true, fmt.Errorf("a cancel request was not answered: %w", err))
-		_ = a.tcp.Close()
+	return failover.DialCancel(withEndpoint(ctx, a.Current), dial, func(err error) {
+		g.c.failed(context.WithoutCancel(ctx), a.Current, began, true, fmt.Errorf("a cancel request was not answered: %w", err))
+		_ = a.TCP.Close()
 	})
 }
 
@@ -363,20 +206,4 @@ func (g *gate) seals(order []int) seal.Seal {
 		s.Peers = append(s.Peers, g.c.endpoints[i].Host)
 	}
 	return s
-}
-
-// arrange has cc try the endpoints in the order of a's plan.
-func (g *gate) arrange(a *attempt, cc *pgconn.Config) {
-	all := append([]*pgconn.FallbackConfig{{Host: cc.Host, Port: cc.Port, TLSConfig: cc.TLSConfig}}, cc.Fallbacks...)
-	cc.Fallbacks = nil
-	for n, i := range a.plan.Order {
-		f := all[i]
-		f.TLSConfig = g.ownTLS(f.TLSConfig, g.c.endpoints[i].Region)
-		a.tls[i] = f.TLSConfig
-		if n == 0 {
-			cc.Host, cc.Port, cc.TLSConfig = f.Host, f.Port, f.TLSConfig
-			continue
-		}
-		cc.Fallbacks = append(cc.Fallbacks, f)
-	}
 }

@@ -138,15 +138,19 @@ func WithDialAddress(address string) Option {
 // region are as in [NewPool]. Repeat it for further peers, in order of preference.
 //
 // A new connection goes to the first endpoint that is not resting. If looking it up, dialing, TLS or
-// startup fails, or the server refuses with a limit (53300, 53400), a shutdown (57P0x) or "waking up
-// cluster", the next endpoint is tried within the same attempt, with its own name verified and a
-// token of its own. Access denied ends the attempt. Each endpoint has the connect timeout, or its
+// startup fails, or the server refuses with a limit (53300, 53400), a shutdown (57P0x), "server
+// unavailable" (XX000), "waking up cluster" or another code of class 08 but 08P01, the next endpoint
+// is tried within the same attempt, with its own name verified and a token of its own. Access denied,
+// and what else is about the request, ends the attempt. Each endpoint has the connect timeout, or its
 // share of what the context has left if that is less.
 //
-// An endpoint that failed rests for a second, which doubles up to a minute as it fails again, and
-// its idle connections are closed. When the rest is over, one connection tries it. When an endpoint
-// before a peer is back, connections to the peer are closed within 5 minutes, spread out, between two
-// uses. [Connector.Endpoints] returns the states. See docs/multiregion.md.
+// An endpoint that failed rests for a second, which doubles up to a minute as it fails again, less up
+// to a quarter at random. When the rest is over, one connection tries it. Unless it refused with a
+// limit, "server unavailable" or "waking up cluster", its idle connections are closed: at once in
+// pools of [NewPool], before their next use in pools made from [Connector.PoolConfig] and in
+// database/sql. When an endpoint before a peer is back, connections to the peer are closed within 5
+// minutes, spread out, between two uses, and idle ones in the same way. [Connector.Endpoints] returns
+// the states. See docs/multiregion.md.
 func WithFailover(endpoint, region string) Option {
 	return func(c *Config) error {
 		p := Peer{endpoint, region}

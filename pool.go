@@ -54,7 +54,7 @@ type Connector struct {
 	pool               *pgxpool.Config // never handed out, only copies of it
 	// userBeforeConnect is the caller's own, run by ours.
 	userBeforeConnect func(context.Context, *pgx.ConnConfig) error
-	pools             *poolList // of NewPool, if there are peers
+	pools             *failover.Pools // of NewPool, if there are peers
 }
 
 // NewConnector applies opts to a copy of cfg, validates it and resolves what it leaves open: the
@@ -81,7 +81,7 @@ func NewConnector(ctx context.Context, cfg Config, opts ...Option) (*Connector, 
 		credentialsTimeout: cmp.Or(cfg.CredentialsTimeout, defaultCredentialsTimeout),
 		limiter:            cfg.ConnectLimiter,
 		logger:             cfg.Logger,
-		pools:              new(poolList),
+		pools:              new(failover.Pools),
 		failedConnects:     new(throttle),
 		failedTokens:       new(throttle),
 	}
@@ -159,7 +159,7 @@ func (c *Connector) NewPool(ctx context.Context) (*pgxpool.Pool, error) {
 		return nil, fmt.Errorf("dsql: %w", err)
 	}
 	if len(c.endpoints) > 1 {
-		c.pools.add(pool)
+		c.pools.Add(pool)
 	}
 	return pool, nil
 }
@@ -254,7 +254,7 @@ func (c *Connector) buildPoolConfig(cfg Config) error {
 	c.pool.BeforeConnect = c.beforeConnect
 	if len(c.endpoints) > 1 {
 		c.addPeers(c.pool.ConnConfig)
-		c.retire(c.pool)
+		c.rest.Retire(c.pool)
 	}
 	if endpoint.IsVPCEndpoint(c.dialer.Routed) {
 		return c.nameCluster(c.pool.ConnConfig)

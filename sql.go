@@ -153,7 +153,7 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 		}),
 		stdlib.OptionResetSession(func(_ context.Context, conn *pgx.Conn) error {
 			end, ok := conn.PgConn().CustomData()[sessionEnd].(time.Time)
-			if ok && time.Now().After(end) || c.isSpent(conn) {
+			if ok && time.Now().After(end) || c.rest.IsSpent(conn) {
 				return driver.ErrBadConn
 			}
 			return nil

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/internal/keep"
 	"github.com/go-dsql/dsql/internal/postgres"
 	"github.com/go-dsql/dsql/internal/proxy"
 )
@@ -37,7 +38,8 @@ type Cluster struct {
 	roles       []string // of WithRole
 	shared      *shared
 	proxy       *proxy.Proxy
-	peer        *Cluster // the other endpoint; nil: there is none
+	peer        *Cluster  // the other endpoint; nil: there is none
+	kept        *keep.Dir // nil: the data is removed with the cluster
 	close       func() error
 }
 
@@ -70,7 +72,7 @@ func Run(ctx context.Context, opts ...Option) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, err := postgres.Start(ctx)
+	server, err := cfg.startServer(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("dsqltest: starting PostgreSQL: %w", err)
 	}
@@ -80,6 +82,10 @@ func Run(ctx context.Context, opts ...Option) (*Cluster, error) {
 		server:      server,
 		roles:       cfg.roles,
 		shared:      &shared{},
+		kept:        cfg.kept,
+	}
+	if c.kept != nil {
+		c.database = keptDatabase
 	}
 	c.close = sync.OnceValue(c.shutdown)
 	if err := c.createDatabase(ctx, cfg.roles); err != nil {
@@ -87,6 +93,11 @@ func Run(ctx context.Context, opts ...Option) (*Cluster, error) {
 	}
 	if err := c.listen(cfg, nil); err != nil {
 		return nil, errors.Join(err, c.Close())
+	}
+	if c.kept != nil {
+		if err := c.proxy.LoadFunctions(ctx); err != nil {
+			return nil, errors.Join(err, c.Close())
+		}
 	}
 	if cfg.peer == "" {
 		return c, nil
@@ -110,6 +121,7 @@ func (c *Cluster) listen(cfg config, linked *proxy.Proxy) (err error) {
 		Credentials:    c.credentials,
 		Principal:      principal,
 		Linked:         linked,
+		Authority:      cfg.authority(),
 		MaxConnections: cfg.maxConnections,
 		ConnectRate:    cfg.connectRate,
 		ConnectBurst:   cfg.connectBurst,
@@ -123,9 +135,16 @@ func (c *Cluster) listen(cfg config, linked *proxy.Proxy) (err error) {
 
 // createDatabase creates the cluster's database and its roles.
 func (c *Cluster) createDatabase(ctx context.Context, roles []string) error {
+	if c.kept != nil {
+		return c.createKept(ctx, roles)
+	}
 	if err := c.server.CreateDatabase(ctx, c.database); err != nil {
 		return fmt.Errorf("dsqltest: creating the cluster's database: %w", err)
 	}
+	return c.createRoles(ctx, roles)
+}
+
+func (c *Cluster) createRoles(ctx context.Context, roles []string) error {
 	for _, role := range roles {
 		err := c.server.Exec(ctx, c.database, "CALL sys.create_role($1, true)", role)
 		if err == nil {
@@ -198,7 +217,13 @@ func (c *Cluster) shutdown() error {
 		if endpoint.proxy != nil {
 			endpoint.proxy.Close()
 		}
+		if c.kept != nil {
+			continue
+		}
 		errs = append(errs, endpoint.removeFiles())
+	}
+	if c.kept != nil {
+		return c.server.Stop()
 	}
 	return errors.Join(append(errs, c.dropDatabase())...)
 }

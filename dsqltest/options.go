@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"github.com/go-dsql/dsql/internal/endpoint"
+	"github.com/go-dsql/dsql/internal/keep"
 )
 
 const (
@@ -26,6 +27,7 @@ type config struct {
 	maxConnections int      // 0: no limit
 	connectRate    float64  // connections a second; 0: no limit
 	connectBurst   int
+	kept           *keep.Dir // nil: the data is removed with the cluster
 }
 
 // Option sets one property of a cluster that is about to start.

@@ -41,11 +41,15 @@ func (c *Cluster) ApplySchema(ctx context.Context, fsys fs.FS) error {
 	if err != nil {
 		return fmt.Errorf("dsqltest: %w", err)
 	}
-	if _, err := schema.Parse(files); err != nil {
+	units, err := schema.Parse(files)
+	if err != nil {
 		return fmt.Errorf("dsqltest: %w", err)
 	}
+	if c.kept != nil {
+		return c.applyKept(ctx, files, units)
+	}
 	if !c.shared.changed.Swap(true) && c.proxy.IfUnused(func() {}) {
-		template, err := c.schemaTemplate(ctx, fsys, files)
+		template, err := c.schemaTemplate(ctx, files, units)
 		if err != nil {
 			return err
 		}
@@ -54,10 +58,10 @@ func (c *Cluster) ApplySchema(ctx context.Context, fsys fs.FS) error {
 			return fmt.Errorf("dsqltest: copying the schema: %w", err)
 		}
 		if copied {
-			return nil
+			return c.proxy.LoadFunctions(ctx)
 		}
 	}
-	return c.applySchema(ctx, fsys)
+	return c.applyUnits(ctx, units)
 }
 
 // schemaTemplate is the database of a schema that is copied from.
@@ -69,7 +73,7 @@ type schemaTemplate struct {
 var schemaTemplates sync.Map // *schemaTemplate by hash of the schema
 
 // schemaTemplate returns the database to copy and creates it if there is none.
-func (c *Cluster) schemaTemplate(ctx context.Context, fsys fs.FS, files map[string]string) (string, error) {
+func (c *Cluster) schemaTemplate(ctx context.Context, files map[string]string, units []schema.Unit) (string, error) {
 	h := sha256.New()
 	fmt.Fprintf(h, "%q", c.roles)
 	for _, name := range slices.Sorted(maps.Keys(files)) {
@@ -90,7 +94,7 @@ func (c *Cluster) schemaTemplate(ctx context.Context, fsys fs.FS, files map[stri
 	if err != nil {
 		return "", err
 	}
-	if err := maker.applySchema(ctx, fsys); err != nil {
+	if err := maker.applyUnits(ctx, units); err != nil {
 		return "", errors.Join(err, maker.Close())
 	}
 	maker.proxy.Close() // its database stays, until the process ends
@@ -101,12 +105,15 @@ func (c *Cluster) schemaTemplate(ctx context.Context, fsys fs.FS, files map[stri
 	return template.database, nil
 }
 
-// applySchema executes a schema.
-func (c *Cluster) applySchema(ctx context.Context, fsys fs.FS) error {
+// applyUnits executes a schema, or a part of one.
+func (c *Cluster) applyUnits(ctx context.Context, units []schema.Unit) error {
 	conn, err := dsql.Connect(ctx, c.Endpoint(), c.Region(), c.Options()...)
 	if err != nil {
 		return err
 	}
 	defer conn.Close(context.Background())
-	return dsql.ApplySchema(ctx, conn, fsys)
+	if err := schema.Apply(ctx, conn, units); err != nil {
+		return fmt.Errorf("dsqltest: %w", err)
+	}
+	return nil
 }

@@ -2,6 +2,7 @@ package otel
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"time"
@@ -66,6 +67,9 @@ func (tr *tracer) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndD
 	if !ok {
 		return
 	}
+	if data.Conn != nil {
+		c.host = endpointOf(data.Conn, c.host)
+	}
 	attributes := server(c.host)
 	if data.Err != nil {
 		attributes = append(attributes, failure(data.Err)...)
@@ -74,6 +78,15 @@ func (tr *tracer) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndD
 	}
 	tr.t.connects.Add(ctx, 1, tr.t.with(attributes...))
 	tr.t.connectTime.Record(ctx, time.Since(c.start).Seconds(), tr.t.with(attributes...))
+}
+
+// endpointOf returns the endpoint of a multi-Region cluster that conn is to, or the preferred one if
+// the connection does not tell.
+func endpointOf(conn *pgx.Conn, preferred string) string {
+	if c, ok := conn.PgConn().Conn().(*tls.Conn); ok {
+		return c.ConnectionState().ServerName
+	}
+	return preferred
 }
 
 // TraceAcquireStart implements [pgxpool.AcquireTracer].

@@ -48,6 +48,18 @@ func TestConnects(t *testing.T) {
 
 type noTurn struct{}
 
+func TestConnectsTellTheEndpoint(t *testing.T) {
+	c := dsqltest.Start(t, dsqltest.WithPeer("us-east-2"))
+	r := record(t)
+	pool := open(t, c, dsql.WithFailover(c.Peer().Endpoint(), ""), r.Option())
+	require.NoError(t, pool.Ping(t.Context()))
+	c.Cut()
+	require.Eventually(t, func() bool { return pool.Ping(t.Context()) == nil }, 30*time.Second, time.Millisecond)
+	for _, endpoint := range []string{c.Endpoint(), c.Peer().Endpoint()} {
+		require.EqualValues(t, 1, r.sum(t, "db.client.connection.create_time", "server.address="+endpoint))
+	}
+}
+
 func TestCertificatesAreACause(t *testing.T) {
 	c := dsqltest.Start(t)
 	r := record(t)

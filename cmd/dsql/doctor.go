@@ -6,7 +6,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"strings"
 	"time"
+
+	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/internal/endpoint"
 )
 
 // Verdicts of a step.
@@ -34,6 +38,8 @@ type report struct {
 	OK       bool   `json:"ok"`
 	Failed   string `json:"failed,omitempty"` // the first step that failed
 	Steps    []step `json:"steps"`
+
+	Peers []report `json:"peers,omitempty"` // each peer's own; OK is of all
 }
 
 var doctorCommand = &command{
@@ -61,10 +67,14 @@ Checks step by step what a connection needs, and says what to do about the first
   version         what the server says of itself
   quotas          schemas, tables, views and sequences against DSQL's limits
 
+Each --peer, and each peer that a URL or DSQL_FAILOVER names, is then checked in the same way, by
+itself: a connection would hide the fault of one endpoint by going to another.
+
 It changes nothing in the cluster. No secret is printed.`,
 	examples: `
 dsql doctor ENDPOINT
 dsql doctor ENDPOINT --user app --json | jq .failed
+dsql doctor ENDPOINT --peer PEER-ENDPOINT
 dsql doctor ENDPOINT --dial-address 127.0.0.1:15432`,
 	statuses: ``,
 	define: func(flags *flag.FlagSet) func(context.Context, streams, arguments) error {
@@ -72,6 +82,13 @@ dsql doctor ENDPOINT --dial-address 127.0.0.1:15432`,
 		t.define(flags)
 		t.defineRoute(flags)
 		timeout := flags.Duration("timeout", 5*time.Second, "`TIME` for each step on the network")
+		var peers []dsql.Peer
+		flags.Func("peer", "`ENDPOINT[/REGION]` of the cluster in another Region, to check too; may be repeated", func(given string) error {
+			host, region, _ := strings.Cut(given, "/")
+			peers = append(peers, dsql.Peer{Endpoint: host, Region: region})
+			_, err := endpoint.ParsePeer(host, region)
+			return err
+		})
 		asJSON := flags.Bool("json", false, "print JSON")
 		return func(ctx context.Context, std streams, given arguments) error {
 			words, err := given.atMost(1, "doctor")
@@ -85,7 +102,7 @@ dsql doctor ENDPOINT --dial-address 127.0.0.1:15432`,
 			if !*asJSON {
 				d.tell = func(s step) { printStep(std.out, s) }
 			}
-			result, err := d.examine(ctx)
+			result, err := d.examineAll(ctx, std.out, peers)
 			if err != nil {
 				return err
 			}
@@ -93,8 +110,6 @@ dsql doctor ENDPOINT --dial-address 127.0.0.1:15432`,
 				if err := writeJSON(std, result); err != nil {
 					return err
 				}
-			} else {
-				printEnd(std.out, result)
 			}
 			if !result.OK {
 				return &exitError{code: exitFailed}
@@ -118,4 +133,37 @@ func printEnd(w io.Writer, r report) {
 			fmt.Fprintf(w, "\nFailed: %s. What to do: %s\n", s.Name, cmp.Or(s.Advice, "see the detail above."))
 		}
 	}
+}
+
+// examineAll examines the endpoint and then its peers, those given and those that the endpoint's
+// configuration has.
+func (d *doctor) examineAll(ctx context.Context, out io.Writer, peers []dsql.Peer) (report, error) {
+	all, err := d.examine(ctx)
+	if err != nil {
+		return all, err
+	}
+	if d.tell != nil {
+		printEnd(out, all)
+	}
+	if d.settled == nil { // the same would be wrong for each
+		return all, nil
+	}
+	for _, peer := range append(peers, d.settled.Failover...) {
+		cfg := *d.settled
+		cfg.Endpoint, cfg.Region, cfg.Failover = peer.Endpoint, peer.Region, nil
+		other := &doctor{target: &target{preset: &cfg}, given: peer.Endpoint, timeout: d.timeout, tell: d.tell}
+		if d.tell != nil {
+			fmt.Fprintf(out, "\nThe peer %s\n\n", peer.Endpoint)
+		}
+		r, err := other.examine(ctx)
+		if err != nil {
+			return all, err
+		}
+		if d.tell != nil {
+			printEnd(out, r)
+		}
+		all.Peers = append(all.Peers, r)
+		all.OK = all.OK && r.OK
+	}
+	return all, nil
 }

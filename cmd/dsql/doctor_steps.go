@@ -40,6 +40,7 @@ type doctor struct {
 	tell    func(step) // called as steps end; may be nil
 
 	cfg       dsql.Config
+	settled   *dsql.Config // cfg as the user has it; nil: something is wrong with it
 	parsed    endpoint.Endpoint
 	host      string // the whole endpoint's, and what follows from it
 	region    string
@@ -153,7 +154,7 @@ func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 func (d *doctor) checkEndpoint(context.Context) finding {
 	const advice = "Use the endpoint that aws dsql get-cluster shows: <cluster ID>.dsql.<region>.on.aws."
-	if d.given == "" && os.Getenv("DSQL_ENDPOINT") == "" {
+	if d.given == "" && d.target.preset == nil && os.Getenv("DSQL_ENDPOINT") == "" {
 		return finding{verdict: verdictFailed, detail: "no ENDPOINT was given, and DSQL_ENDPOINT is not set", advice: advice}
 	}
 	cfg, err := d.target.base(d.given)
@@ -213,6 +214,9 @@ func (d *doctor) checkSettings(ctx context.Context) finding {
 	if _, err := dsql.NewConnector(ctx, dry); err != nil {
 		return d.failed(err, advice)
 	}
+	settled := d.cfg
+	d.settled = &settled
+	d.cfg.Failover, d.cfg.NearestFirst = nil, false // another endpoint must not hide the faults of this one
 	return ok("role %s", d.user)
 }
 

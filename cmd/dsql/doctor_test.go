@@ -332,3 +332,39 @@ func TestDoctorShowsNoSecret(t *testing.T) {
 		require.NotContains(t, r.out+r.err, "hunter2", command)
 	}
 }
+
+// Each endpoint of a multi-Region cluster is examined by itself: a connection of the library would go
+// to the peer.
+func TestDoctorExaminesPeers(t *testing.T) {
+	t.Parallel()
+	c, env := start(t, dsqltest.WithPeer("us-east-2"), dsqltest.WithRole("app"))
+	peer := c.Peer().Endpoint()
+	env = set(env, "DSQL_USER=app")
+	for name, args := range map[string]struct{ env, flags []string }{
+		"flag":        {env, []string{"--peer", peer}},
+		"environment": {set(env, "DSQL_FAILOVER="+peer), nil},
+	} {
+		r, _ := examine(t, args.env, args.flags...)
+		require.True(t, r.OK, name)
+		require.Len(t, r.Peers, 1, name)
+		require.Equal(t, []string{peer, "us-east-2", "app"}, []string{r.Peers[0].Endpoint, r.Peers[0].Region, r.Peers[0].User})
+		require.Equal(t, len(r.Steps), len(r.Peers[0].Steps))
+	}
+	c.RefuseConnections("53300")
+	r, out := examine(t, set(env, "DSQL_FAILOVER="+peer))
+	require.Equal(t, 1, out.code)
+	require.Equal(t, "cluster", r.Failed, "the peer does not hide it")
+	require.True(t, r.Peers[0].OK)
+	c.Restore()
+	c.RefuseConnections("")
+	c.Peer().RefuseConnections("28000")
+	text := runIn(t, env, "doctor", "--peer", peer+"/us-east-2")
+	require.Equal(t, 1, text.code)
+	require.Contains(t, text.out, "app at "+c.Endpoint()+": no fault found.")
+	require.Contains(t, text.out, "The peer "+peer)
+	require.Contains(t, text.out, "Failed: role.")
+
+	text = runIn(t, env, "doctor", "--peer", strings.Repeat("a", 26))
+	require.Equal(t, 2, text.code)
+	require.Contains(t, text.err, "needs a region")
+}

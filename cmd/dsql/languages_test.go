@@ -39,6 +39,14 @@ func serveExec(t *testing.T, role string, command ...string) result {
 	return runIn(t, env, append([]string{"serve", "--listen", "127.0.0.1:0", "--role", role, "--exec"}, command...)...)
 }
 
+// run runs a command with what a cluster that is served exports, and more.
+func (s *serving) run(t *testing.T, more []string, command ...string) result {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)
+	cmd.Env = append(append(bareEnv(t), s.env...), more...)
+	return runCommand(t, cmd)
+}
+
 func TestShellSnippets(t *testing.T) {
 	t.Parallel()
 	needPsql(t)
@@ -66,12 +74,11 @@ func TestNodeSnippet(t *testing.T) {
 	}
 	file := filepath.Join(dir, "connect.mjs")
 	require.NoError(t, os.WriteFile(file, []byte(snippets(t, "js")[0]), 0o600))
-	for _, role := range []string{"app", "other"} {
-		require.Equal(t, result{role + "\n", "", 0}, serveExec(t, role, "node", file))
+	s := serve(t, "--role", "app", "--role", "other")
+	for _, role := range []string{"app", "other", "admin"} {
+		require.Equal(t, result{role + "\n", "", 0}, s.run(t, []string{"PGUSER=" + role}, "node", file))
 	}
-	r := serveExec(t, "app", "env", "PGUSER=admin", "node", file)
-	require.Equal(t, result{"admin\n", "", 0}, r)
-	r = serveExec(t, "app", "env", "AWS_SECRET_ACCESS_KEY=wrong", "node", file)
+	r := s.run(t, []string{"AWS_SECRET_ACCESS_KEY=wrong"}, "node", file)
 	require.NotZero(t, r.code)
 	require.Contains(t, r.err, "access denied")
 }
@@ -89,9 +96,10 @@ func TestPythonSnippet(t *testing.T) {
 	}
 	file := filepath.Join(t.TempDir(), "connect.py")
 	require.NoError(t, os.WriteFile(file, []byte(snippets(t, "python")[0]), 0o600))
-	require.Equal(t, result{"app\n", "", 0}, serveExec(t, "app", python, file))
-	r := serveExec(t, "app", "env", "PGUSER=admin", python, file)
-	require.Equal(t, result{"admin\n", "", 0}, r)
+	s := serve(t, "--role", "app")
+	for _, role := range []string{"app", "admin"} {
+		require.Equal(t, result{role + "\n", "", 0}, s.run(t, []string{"PGUSER=" + role}, python, file))
+	}
 }
 
 // The page's Go.

@@ -112,7 +112,7 @@ func usageError(format string, args ...any) error {
 
 // message is what the user is told of err: the error, and what to do where Explain knows.
 func message(err error) string {
-	text := err.Error()
+	text := strings.ReplaceAll(err.Error(), "dsqltest: ", "")
 	if text == "" {
 		return ""
 	}

@@ -41,9 +41,10 @@ system's file of them with an older one. psql 17 or later starts TLS without a n
 trip. PG* variables that say where and how to connect are not passed on; ~/.psqlrc and PSQL_* are.
 
 dsql is replaced by psql, so signals and the exit status are psql's. DSQL closes a session after 60
-minutes; an interactive psql then reconnects with the password it was started with, so the token
-lives 8 hours unless --expires says otherwise or the credentials expire sooner. After that, start it
-again.`,
+minutes; an interactive psql then reconnects with the password it was started with, which libpq keeps
+(one from a password file too, so such a file would not renew it). The token therefore lives 8 hours
+unless --expires says otherwise or the credentials expire sooner: it opens connections as this role
+for that long. After that, start it again.`,
 	examples: `
 dsql psql ENDPOINT
 dsql psql ENDPOINT --user app -- --command 'SELECT now()'

@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/go-dsql/dsql/dsqltest"
+	"github.com/go-dsql/dsql/internal/keep"
 )
 
 var serveCommand = &command{
@@ -26,10 +27,17 @@ until it is interrupted. It prints what programs need in their environment: unch
 with their language's PostgreSQL driver and sign tokens with the AWS SDK. It needs PostgreSQL's
 server on this machine, and no AWS account.
 
-Nothing is left behind, however it ends.`,
+Nothing is left behind, however it ends, unless --data keeps the cluster: then the next run with the
+same DIR has the same data, endpoint, keys and certificate authority, so what programs have in their
+environment stays valid as long as --listen is the same and not port 0. What was committed is kept
+even if this command, PostgreSQL or the machine is killed. A later run creates the roles that are
+missing and applies the files of --schema that are new; it is an error if one that was applied has
+changed. DIR belongs to one version of dsql's catalog and one major version of PostgreSQL; others
+refuse it. It holds the keys: keep it private, and use it for no data that matters.`,
 	examples: `
 dsql serve --schema migrations
 dsql serve --listen 127.0.0.1:0 --role app --exec npm test
+dsql serve --data ~/.local/share/dsql --role app --schema migrations
 dsql serve --ready-file /tmp/dsql.env &   # when the file is there: . /tmp/dsql.env`,
 	statuses: `
 *    with --exec: the command's own; 128 and its number for a signal, 127 if it was not found`,
@@ -41,6 +49,7 @@ dsql serve --ready-file /tmp/dsql.env &   # when the file is there: . /tmp/dsql.
 		text(flags, &id, "cluster-id", "`ID` of the cluster, 26 of a-z and 0-9; by default random")
 		text(flags, &keys, "keys", "`ID:SECRET`, the AWS access key that signs tokens, never one of an AWS account; by default random")
 		flags.Func("role", "a database `ROLE` to create, granted to the credentials, and the one to connect as; may be repeated", s.addRole)
+		text(flags, &s.data, "data", "`DIR` to keep the cluster in from run to run; by default nothing is kept")
 		text(flags, &s.schema, "schema", "`DIR` whose files *.sql are applied in the order of their names")
 		text(flags, &s.caFile, "ca-file", "`FILE` to write the certificate authority to, and to remove at the end; by default a temporary one")
 		text(flags, &s.readyFile, "ready-file", "`FILE` to write the environment to when the cluster is ready, and to remove at the end")
@@ -52,11 +61,18 @@ dsql serve --ready-file /tmp/dsql.env &   # when the file is there: . /tmp/dsql.
 				return usageError("serve: unexpected argument %q: run dsql help serve", given.words[0])
 			case s.exec && len(given.rest) == 0:
 				return usageError("serve: --exec needs a command")
-			case !s.exec && len(given.rest) > 0:
+			case s.exec:
+				if _, err := exec.LookPath(given.rest[0]); err != nil { // before a cluster is started for it
+					return &exitError{exitNoPsql, fmt.Errorf("dsql: running the command: %w", err)}
+				}
+			case len(given.rest) > 0:
 				return usageError("serve: unexpected argument %q: a command follows --exec", given.rest[0])
 			}
-			if err := s.configure(listen, region, id, keys); err != nil {
+			if err := s.configure(ctx, listen, region, id, keys); err != nil {
 				return err
+			}
+			if s.kept != nil {
+				defer s.kept.Close()
 			}
 			return s.run(ctx, std, given.rest)
 		}
@@ -65,11 +81,12 @@ dsql serve --ready-file /tmp/dsql.env &   # when the file is there: . /tmp/dsql.
 
 // server is what the flags of serve say, and what runs.
 type server struct {
-	opts                      []dsqltest.Option
-	schema, caFile, readyFile string
-	roles                     []string
-	env, exec                 bool
+	opts                            []dsqltest.Option
+	data, schema, caFile, readyFile string
+	roles                           []string
+	env, exec                       bool
 
+	kept    *keep.Dir // nil: nothing is kept
 	cluster *dsqltest.Cluster
 }
 
@@ -82,7 +99,11 @@ func (s *server) addRole(role string) error {
 	return nil
 }
 
-func (s *server) configure(listen, region, id, keys string) error {
+func (s *server) configure(ctx context.Context, listen, region, id, keys string) error {
+	keyID, secret, ok := strings.Cut(keys, ":")
+	if keys != "" && !ok {
+		return usageError("serve: --keys must be ID:SECRET")
+	}
 	s.opts = append(s.opts, dsqltest.WithListenAddress(listen))
 	if region != "" {
 		s.opts = append(s.opts, dsqltest.WithRegion(region))
@@ -91,12 +112,17 @@ func (s *server) configure(listen, region, id, keys string) error {
 		s.opts = append(s.opts, dsqltest.WithClusterID(id))
 	}
 	if keys != "" {
-		keyID, secret, ok := strings.Cut(keys, ":")
-		if !ok {
-			return usageError("serve: --keys must be ID:SECRET")
-		}
 		s.opts = append(s.opts, dsqltest.WithCredentials(keyID, secret))
 	}
+	if s.data == "" {
+		return nil
+	}
+	var err error
+	s.kept, err = keep.Open(ctx, s.data, keep.Identity{ClusterID: id, Region: region, AccessKeyID: keyID, SecretAccessKey: secret})
+	if err != nil {
+		return err
+	}
+	s.opts = append(s.opts, keep.Option(s.kept).(dsqltest.Option))
 	return nil
 }
 
@@ -110,7 +136,12 @@ func (s *server) run(ctx context.Context, std streams, command []string) (err er
 	}
 	defer func() { err = errors.Join(err, s.cluster.Close()) }()
 	if s.schema != "" {
-		if err := applySchema(ctx, s.cluster, s.schema); err != nil {
+		if err := s.cluster.ApplySchema(ctx, os.DirFS(s.schema)); err != nil {
+			return fmt.Errorf("dsql: the schema in %s: %w", s.schema, err)
+		}
+	}
+	if s.kept != nil {
+		if err := s.kept.Ready(); err != nil {
 			return err
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"encoding/json"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -129,9 +130,8 @@ func TestServePrintsItsEnvironment(t *testing.T) {
 func TestServeExec(t *testing.T) {
 	t.Parallel()
 	for script, want := range map[string]result{
-		"exit 7":     {"", "", 7},
 		"kill -9 $$": {"", "", 137},
-		`echo "$1 $PGUSER"; test -f "$PGSSLROOTCERT"`: {"--flag app\n", "", 0},
+		`echo "$1 $PGUSER"; test -f "$PGSSLROOTCERT" && exit 7`: {"--flag app\n", "", 7},
 	} {
 		r := runIn(t, nil, "serve", "--listen", "127.0.0.1:0", "--role", "app", "--exec", "sh", "-c", script, "sh", "--flag")
 		require.Equal(t, want, r)
@@ -232,9 +232,9 @@ func TestServeAppliesASchema(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "3.sql"), []byte("TRUNCATE city;"), 0o600))
 	r = runIn(t, nil, "serve", "--listen", "127.0.0.1:0", "--schema", dir, "--exec", "true")
 	require.Equal(t, 1, r.code)
-	require.Contains(t, r.err, "dsql: 3.sql: TRUNCATE city")
+	require.Contains(t, r.err, "dsql: the schema in "+dir+": 3.sql: TRUNCATE city")
 	r = runIn(t, nil, "serve", "--listen", "127.0.0.1:0", "--schema", t.TempDir(), "--exec", "true")
-	require.Contains(t, r.err, "no files *.sql")
+	require.Contains(t, r.err, "must have files *.sql")
 }
 
 // psql of the system, with a token of the command.
@@ -248,9 +248,10 @@ func TestServePsql(t *testing.T) {
 
 func TestServeRefusesAPortThatIsTaken(t *testing.T) {
 	t.Parallel()
-	s := serve(t)
-	port := variables(strings.Join(s.env, "\n"))["PGPORT"]
-	r := runIn(t, nil, "serve", "--listen", "127.0.0.1:"+port)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	r := runIn(t, nil, "serve", "--listen", l.Addr().String())
 	require.Equal(t, 1, r.code)
 	require.Contains(t, r.err, "--listen")
 }

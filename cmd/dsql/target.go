@@ -15,6 +15,7 @@ import (
 type target struct {
 	region, user, profile, dialAddress, rootCert string
 	expires                                      time.Duration
+	preset                                       *dsql.Config // in place of an endpoint and the environment
 }
 
 func (t *target) define(flags *flag.FlagSet) {
@@ -51,7 +52,10 @@ func (t *target) config(endpoint string) (dsql.Config, error) {
 }
 
 func (t *target) base(endpoint string) (dsql.Config, error) {
-	if endpoint != "" {
+	switch {
+	case t.preset != nil:
+		return *t.preset, nil
+	case endpoint != "":
 		return dsql.ParseURL(endpoint)
 	}
 	if os.Getenv("DSQL_ENDPOINT") == "" {

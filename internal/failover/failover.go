@@ -15,14 +15,16 @@ const (
 	firstRest = time.Second
 	maxRest   = 60 * time.Second
 
-	// retirement is the time in which connections to a peer are given up, spread out, once an
+	// Retirement is the time in which connections to a peer are given up, spread out, once an
 	// endpoint before it is back.
-	retirement = 5 * time.Minute
+	Retirement = 5 * time.Minute
 )
 
 // Set is the endpoints of one cluster, by their index in order of preference. It is safe for
 // concurrent use. A single endpoint never rests.
 type Set struct {
+	Retirement time.Duration // of New; tests shorten it
+
 	mu        sync.Mutex
 	endpoints []endpoint
 }
@@ -45,7 +47,7 @@ type State struct {
 }
 
 // New returns a set of n endpoints, none of which rests.
-func New(n int) *Set { return &Set{endpoints: make([]endpoint, n)} }
+func New(n int) *Set { return &Set{Retirement: Retirement, endpoints: make([]endpoint, n)} }
 
 // Plan is the order in which one connection tries the endpoints. It must be ended with Done.
 type Plan struct {
@@ -145,7 +147,7 @@ func (s *Set) Spent(i int, opened time.Time, part float64) bool {
 		if e.backAt.After(since) {
 			since = e.backAt
 		}
-		if e.rest == 0 && now.Sub(since) >= time.Duration(part*float64(retirement)) {
+		if e.rest == 0 && now.Sub(since) >= time.Duration(part*float64(s.Retirement)) {
 			return true
 		}
 	}

@@ -116,6 +116,13 @@ func (s *Server) Trips() int {
 	return n
 }
 
+// Open returns the number of TCP connections that are open.
+func (s *Server) Open() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.open)
+}
+
 // Conns returns the connections that have sent a startup message, in that order.
 func (s *Server) Conns() []*Conn {
 	s.mu.Lock()

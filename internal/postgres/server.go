@@ -19,11 +19,14 @@ import (
 
 // Server is a running PostgreSQL server. It is safe for concurrent use.
 type Server struct {
-	dir      string // the data directory, with the socket and the log
+	dir      string // with the socket
+	data     string // the data directory, with the log; dir unless it is kept
+	files    string // of WriteFile
 	version  string
 	major    int
 	admin    *pgx.ConnConfig
-	lifeline *os.File // closing it stops the server; the kernel does so when the process ends
+	lifeline *os.File     // closing it stops the server; the kernel does so when the process ends
+	ended    func() error // waits for the supervisor
 }
 
 // shared is the process's server. The channel is a lock that honors a context while waiting.
@@ -111,9 +114,9 @@ func (s *Server) DropDatabase(ctx context.Context, name string) error {
 }
 
 // WriteFile creates a file in the server's directory, which only this process's user and PostgreSQL's
-// can enter, and returns its path. It is removed with the server.
+// can enter, and returns its path. It is removed with the server unless its data is kept.
 func (s *Server) WriteFile(name string, content []byte) (path string, err error) {
-	path = filepath.Join(s.dir, name)
+	path = filepath.Join(s.files, name)
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		return "", fmt.Errorf("dsqltest: %w", err)
 	}

@@ -304,7 +304,7 @@ func BenchmarkFirstStart(b *testing.B) {
 		require.NoError(b, os.Chown(cache, int(acc.uid), -1))
 		template, err := newRecipe(in).template(b.Context(), acc, []string{cache})
 		require.NoError(b, err)
-		s, err := supervise(b.Context(), acc, in, template)
+		s, err := supervise(b.Context(), acc, in, template, nil)
 		require.NoError(b, err)
 		s.lifeline.Close()
 		require.NoError(b, os.RemoveAll(cache))

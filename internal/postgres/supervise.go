@@ -3,6 +3,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -39,13 +41,18 @@ func start(ctx context.Context) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return supervise(ctx, acc, in, template)
+	return supervise(ctx, acc, in, template, nil)
 }
 
 // supervise starts a shell that runs the server and outlives this process just long enough to clean
-// up after it.
-func supervise(ctx context.Context, acc account, in installation, template string) (*Server, error) {
+// up after it, on a copy of the template or on kept data.
+func supervise(ctx context.Context, acc account, in installation, template string, kept *kept) (*Server, error) {
 	s := &Server{version: in.version, major: in.major}
+	data := ""
+	if kept != nil {
+		data = kept.data()
+		s.data, s.files = data, kept.dir
+	}
 	var err error
 	if s.admin, err = s.adminConfig(); err != nil {
 		return nil, err
@@ -67,18 +74,22 @@ func supervise(ctx context.Context, acc account, in installation, template strin
 	if err != nil {
 		return nil, err
 	}
-	args := append([]string{template, in.postgres}, parents...)
+	args := append([]string{template, in.postgres, data}, parents...)
 	script := acc.shell(context.WithoutCancel(ctx), superviseScript, args...)
 	script.Stdin, script.Stdout, script.Stderr = stdin, stdout, stdout
+	if kept != nil {
+		script.ExtraFiles = []*os.File{kept.lock}
+	}
 	err = script.Start()
 	stdout.Close()
 	if err != nil {
 		lifeline.Close()
 		return nil, fmt.Errorf("dsqltest: starting PostgreSQL %s: %w", in.version, err)
 	}
+	s.ended = sync.OnceValue(script.Wait)
 	if err = s.awaitReady(ctx, report); err != nil {
 		lifeline.Close()
-		go script.Wait()
+		go s.ended()
 		return nil, fmt.Errorf("dsqltest: PostgreSQL %s did not start: %w", in.version, err)
 	}
 	return s, nil
@@ -98,6 +109,7 @@ func (s *Server) awaitReady(ctx context.Context, report *os.File) error {
 		dir, rest, ok := strings.Cut(string(output), "\n")
 		if ok && filepath.IsAbs(dir) {
 			s.dir, output = dir, []byte(rest)
+			s.data, s.files = cmp.Or(s.data, dir), cmp.Or(s.files, dir)
 		}
 		if err == io.EOF {
 			return withLog(ctx, errors.New("it exited"), string(output))
@@ -111,13 +123,13 @@ func (s *Server) awaitReady(ctx context.Context, report *os.File) error {
 			return s.Exec(ctx, "template1", "SELECT 1")
 		}
 	}
-	log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+	log, _ := os.ReadFile(filepath.Join(s.data, "log"))
 	return withLog(ctx, ctx.Err(), string(log))
 }
 
 // ready reports whether the server is ready, by the file that pg_ctl reads.
 func (s *Server) ready() bool {
-	status, err := os.ReadFile(filepath.Join(s.dir, "postmaster.pid"))
+	status, err := os.ReadFile(filepath.Join(s.data, "postmaster.pid"))
 	return err == nil && strings.Contains(string(status), "ready")
 }
 

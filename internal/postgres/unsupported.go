@@ -5,6 +5,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"os"
 	"runtime"
 )
 
@@ -18,3 +19,12 @@ func Locate(context.Context) (string, error) {
 func start(context.Context) (*Server, error) {
 	return nil, fmt.Errorf("dsqltest: runs PostgreSQL on Linux and macOS only, not on %s: use a container or WSL", runtime.GOOS)
 }
+
+// StartKept fails as Start does.
+func StartKept(ctx context.Context, _ string, _ *os.File, _ string) (*Server, string, error) {
+	_, err := start(ctx)
+	return nil, "", err
+}
+
+// Stop does nothing.
+func (s *Server) Stop() error { return nil }

@@ -65,7 +65,7 @@ func TestFullDirectoryIsPassedOver(t *testing.T) {
 	require.NoError(t, err)
 	template, err := newRecipe(in).template(t.Context(), acc, cachePlaces(acc))
 	require.NoError(t, err)
-	script := acc.shell(t.Context(), superviseScript, template, in.postgres, small)
+	script := acc.shell(t.Context(), superviseScript, template, in.postgres, "", small)
 	out, err := script.CombinedOutput()
 	require.Error(t, err)
 	require.Equal(t, 2, bytes.Count(out, []byte("\n")), "one problem, one line: %s", out)

@@ -8,14 +8,19 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"sync"
 	"time"
 )
 
-// certificateLife exceeds the run of any test or demonstration.
-const certificateLife = 365 * 24 * time.Hour
+const (
+	// authorityLife exceeds the life of a cluster whose data is kept.
+	authorityLife = 10 * 365 * 24 * time.Hour
+	// certificateLife exceeds the run of a process.
+	certificateLife = 365 * 24 * time.Hour
+)
 
 // authority signs the server's certificates, one for each domain, created on first use.
 type authority struct {
@@ -39,7 +44,7 @@ func newAuthority() (*authority, error) {
 		SerialNumber:          big.NewInt(1),
 		Subject:               pkix.Name{CommonName: "dsqltest local CA"},
 		NotBefore:             time.Now().Add(-time.Hour),
-		NotAfter:              time.Now().Add(certificateLife),
+		NotAfter:              time.Now().Add(authorityLife),
 		IsCA:                  true,
 		BasicConstraintsValid: true,
 		KeyUsage:              x509.KeyUsageCertSign,
@@ -77,11 +82,11 @@ func (a *authority) leaf(domain string) (*tls.Certificate, error) {
 		return nil, fmt.Errorf("dsqltest: creating a certificate: %w", err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(int64(len(a.leaves)) + 2),
+		SerialNumber: big.NewInt(time.Now().UnixNano()), // unique among the runs of a kept authority
 		Subject:      pkix.Name{CommonName: "*." + domain},
 		DNSNames:     []string{"*." + domain},
-		NotBefore:    a.certificate.NotBefore,
-		NotAfter:     a.certificate.NotAfter,
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(certificateLife),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
@@ -96,4 +101,30 @@ func (a *authority) leaf(domain string) (*tls.Certificate, error) {
 
 func (a *authority) pem() []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.certificate.Raw})
+}
+
+// NewAuthority returns a certificate authority and its key, in PEM, for [Config.Authority].
+func NewAuthority() ([]byte, error) {
+	a, err := newAuthority()
+	if err != nil {
+		return nil, err
+	}
+	key, err := x509.MarshalECPrivateKey(a.key)
+	if err != nil {
+		return nil, fmt.Errorf("dsqltest: %w", err)
+	}
+	return append(a.pem(), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: key})...), nil
+}
+
+// parseAuthority reads what NewAuthority returned.
+func parseAuthority(text []byte) (*authority, error) {
+	pair, err := tls.X509KeyPair(text, text)
+	if err != nil {
+		return nil, errors.New("dsqltest: the certificate authority and its key cannot be read")
+	}
+	key, ok := pair.PrivateKey.(*ecdsa.PrivateKey)
+	if !ok {
+		return nil, fmt.Errorf("dsqltest: the key of the certificate authority is a %T and must be an ECDSA key", pair.PrivateKey)
+	}
+	return &authority{certificate: pair.Leaf, key: key, leaves: make(map[string]*tls.Certificate)}, nil
 }

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"context"
+	"fmt"
 	"regexp"
 	"strings"
 	"sync"
@@ -45,4 +47,18 @@ func (f *functions) isCalledIn(sql string) bool {
 		}
 	}
 	return false
+}
+
+// LoadFunctions records the functions of a database that was not made by statements through this
+// cluster.
+func (p *Proxy) LoadFunctions(ctx context.Context) error {
+	names, err := p.cfg.Server.QueryText(ctx, p.cfg.Database, `SELECT coalesce(string_agg(lower(p.proname), E'\n'), '')
+		FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'sys')`)
+	if err != nil {
+		return fmt.Errorf("dsqltest: listing the functions: %w", err)
+	}
+	p.functions.mu.Lock()
+	defer p.functions.mu.Unlock()
+	p.functions.names = append(p.functions.names, strings.Fields(names)...)
+	return nil
 }

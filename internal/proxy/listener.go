@@ -48,7 +48,7 @@ func attach(p *Proxy) error {
 	l := shared.listeners[address]
 	if l == nil {
 		var err error
-		if l, err = listen(address, handshakeTimeout); err != nil {
+		if l, err = p.cfg.listen(address); err != nil {
 			return err
 		}
 		shared.listeners[address] = l
@@ -77,11 +77,18 @@ func detach(p *Proxy) {
 	}
 }
 
-func listen(address string, timeout time.Duration) (*listener, error) {
+func (c Config) listen(address string) (*listener, error) {
 	authority, err := processAuthority()
+	if c.Authority != nil {
+		authority, err = parseAuthority(c.Authority)
+	}
 	if err != nil {
 		return nil, err
 	}
+	return listen(address, handshakeTimeout, authority)
+}
+
+func listen(address string, timeout time.Duration, authority *authority) (*listener, error) {
 	socket, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("dsqltest: %w", err)

@@ -46,7 +46,9 @@ func TestListenerClosesWithTheLastProxy(t *testing.T) {
 
 func TestHandshakeTimeout(t *testing.T) {
 	c := start(t)
-	impatient, err := listen(anyPort, time.Second)
+	authority, err := processAuthority()
+	require.NoError(t, err)
+	impatient, err := listen(anyPort, time.Second, authority)
 	require.NoError(t, err)
 	t.Cleanup(impatient.close)
 	impatient.mu.Lock()

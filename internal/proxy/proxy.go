@@ -45,6 +45,8 @@ type Config struct {
 	Credentials func() aws.Credentials // a function, so that printing shows no key
 	Principal   string                 // the ARN that Credentials belong to
 
+	Authority []byte // of NewAuthority, if Listen has no other cluster; nil: the process's
+
 	Linked *Proxy // another endpoint of the same cluster, if there is one
 
 	MaxConnections int     // 0: no limit

@@ -1,0 +1,91 @@
+package dsqltest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/go-dsql/dsql/internal/keep"
+	"github.com/go-dsql/dsql/internal/postgres"
+	"github.com/go-dsql/dsql/internal/schema"
+)
+
+// keptDatabase is the name of the database of a cluster whose data is kept.
+const keptDatabase = "dsql_kept"
+
+func init() {
+	keep.Option = func(d *keep.Dir) any {
+		return Option(func(cfg *config) error {
+			identity := d.Identity()
+			cfg.kept, cfg.id, cfg.region = d, identity.ClusterID, identity.Region
+			cfg.credentials = aws.Credentials{AccessKeyID: identity.AccessKeyID, SecretAccessKey: identity.SecretAccessKey, Source: "dsqltest"}
+			return nil
+		})
+	}
+}
+
+// startServer starts the PostgreSQL server that the cluster is on.
+func (cfg config) startServer(ctx context.Context) (*postgres.Server, error) {
+	if cfg.kept != nil {
+		return cfg.kept.Start(ctx)
+	}
+	return postgres.Start(ctx)
+}
+
+func (cfg config) authority() []byte {
+	if cfg.kept == nil {
+		return nil
+	}
+	return cfg.kept.Authority()
+}
+
+// createKept creates what is not there yet of the cluster's database and its roles. What becomes of a
+// role later is its owner's business.
+func (c *Cluster) createKept(ctx context.Context, roles []string) error {
+	exists, err := c.server.QueryText(ctx, "postgres", "SELECT count(*)::text FROM pg_database WHERE datname = $1", c.database)
+	if err != nil {
+		return fmt.Errorf("dsqltest: looking for the cluster's database: %w", err)
+	}
+	if exists == "0" {
+		if err := c.server.CreateDatabase(ctx, c.database); err != nil {
+			return fmt.Errorf("dsqltest: creating the cluster's database: %w", err)
+		}
+	}
+	var missing []string
+	for _, role := range roles {
+		exists, err := c.server.QueryText(ctx, c.database, "SELECT count(*)::text FROM sys.roles WHERE name = $1", role)
+		if err != nil {
+			return fmt.Errorf("dsqltest: looking for the role %q: %w", role, err)
+		}
+		if exists == "0" {
+			missing = append(missing, role)
+		}
+	}
+	return c.createRoles(ctx, missing)
+}
+
+// applyKept executes those files of a schema that no earlier run has.
+func (c *Cluster) applyKept(ctx context.Context, files map[string]string, units []schema.Unit) error {
+	pending, err := c.kept.Pending(files)
+	if err != nil {
+		return err
+	}
+	units = slices.DeleteFunc(units, func(u schema.Unit) bool { return !slices.Contains(pending, u.File) })
+	for len(units) > 0 {
+		name := units[0].File
+		end := slices.IndexFunc(units, func(u schema.Unit) bool { return u.File != name })
+		if end < 0 {
+			end = len(units)
+		}
+		if err := c.applyUnits(ctx, units[:end]); err != nil {
+			return err
+		}
+		if err := c.kept.Applied(name, files[name]); err != nil {
+			return err
+		}
+		units = units[end:]
+	}
+	return nil
+}
