@@ -77,7 +77,7 @@ func BenchmarkConnect(b *testing.B) {
 	for _, c := range []struct {
 		name    string
 		connect connectFunc
-	}{{"pgx", raw}, {"pool", pool}, {"single", single}} {
+	}{{"by=pgx", raw}, {"by=pool", pool}, {"by=single", single}} {
 		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
