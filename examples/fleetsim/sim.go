@@ -11,7 +11,7 @@ const (
 	retired   = 5 * minute // within which connections return to an endpoint that is back
 )
 
-// guard limits the connects of one process.
+// guard limits the connects of one process, as dsql.WithConnectRate does.
 type guard struct {
 	name        string
 	rate, burst float64 // 0: no limit
@@ -74,7 +74,11 @@ func newFleet(s scenario) *fleet {
 		f.quotas[i] = bucket{quota, quotaRate, quota}
 	}
 	for p := range processes {
-		f.guards = append(f.guards, bucket{s.guard.burst, s.guard.rate, s.guard.burst})
+		burst := s.guard.burst
+		if burst > 0 {
+			burst = max(1, burst-max(1, burst/10)) // a tenth is kept back
+		}
+		f.guards = append(f.guards, bucket{burst, s.guard.rate, burst})
 		start, home := 0, 0
 		switch {
 		case s.loss > 0: // long in operation: connections of all ages
