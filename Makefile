@@ -8,7 +8,7 @@ SQLC        := github.com/sqlc-dev/sqlc/cmd/sqlc@v1.31.1
 GO_MINOR := $(shell go env GOVERSION | sed -n 's/^go1\.\([0-9]*\).*/\1/p')
 EXAMPLES := $(if $(filter 25,$(GO_MINOR)),,examples)
 OTEL     := $(if $(filter 25,$(GO_MINOR)),,otel)
-MODULES  := . examples/quickstart $(EXAMPLES) $(OTEL) compare
+MODULES  := . examples/quickstart $(EXAMPLES) $(OTEL) compare bench
 
 # The race detector needs a C compiler; without one Go reports CGO_ENABLED=0.
 RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
@@ -31,12 +31,10 @@ lint:
 	@set -e; for module in $(MODULES); do (cd $$module && go vet ./... && go run $(STATICCHECK) ./...); done
 	@[ -z "$(EXAMPLES)" ] || (cd examples/sqlc && go run $(SQLC) diff) # the generated code is up to date
 
-# The hot row benchmarks take five seconds each.
+# Reproduces docs/performance.md, in about an hour on a quiet machine. scripts/bench lists the variables for
+# shorter runs, such as BENCH_COUNT=1 BENCH_HOTROW=HotRow/script.
 bench: setup
-	@out=$$(DSQL_BENCH_FAILOVER=1 go test -count=1 -v -run '^TestTransfersSurvive' -timeout 10m ./occ 2>&1) || { echo "$$out"; exit 1; }; \
-	echo "$$out" | grep transfers,
-	go test -run '^$$' -bench HotRow -benchtime 1x -timeout 30m ./occ
-	go test -run '^$$' -bench . -skip HotRow ./...
+	sh scripts/bench
 
 # Compares the local cluster with the recorded answers of DSQL.
 conformance: setup

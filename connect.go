@@ -72,10 +72,14 @@ func (c *Connector) prepare(ctx context.Context, cc *pgx.ConnConfig) (*gate, err
 var errNoGate = errors.New("dsql: ConnConfig.Tracer was replaced: set the tracer with WithPoolConfig, or have yours call the one that is there last")
 
 func (c *Connector) takeTurn(ctx context.Context) error {
+	limiter, isRate := c.limiter.(*rate.Limiter)
+	if isRate && ctx.Err() == nil && limiter.Allow() {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, turnTimeout)
 	defer cancel()
 	err := c.limiter.Wait(ctx)
-	if _, ok := c.limiter.(*rate.Limiter); ok && err != nil && ctx.Err() == nil {
+	if isRate && err != nil && ctx.Err() == nil {
 		err = errors.Join(context.DeadlineExceeded, err) // it does not wait for what would come too late
 	}
 	switch {
@@ -130,10 +134,10 @@ func (g *gate) TraceConnectStart(ctx context.Context, data pgx.TraceConnectStart
 	return context.WithValue(ctx, attemptKey{}, a)
 }
 
-// ownTLS returns a copy of the caller's configuration, which nobody else changes.
+// ownTLS returns a copy of the caller's configuration, which nobody else changes. Whoever adds to its
+// root CAs gains nothing: the server is verified again with those of the seal.
 func (g *gate) ownTLS(t *tls.Config, region string) *tls.Config {
 	t = t.Clone()
-	t.RootCAs = seal.Clone(g.c.seal.RootCAs)
 	t.ClientSessionCache = explain.Sessions{Cache: t.ClientSessionCache, Region: region}
 	return t
 }
@@ -180,7 +184,11 @@ func (g *gate) dial(a *failover.Attempt, lookup pgconn.LookupFunc, dial pgconn.D
 
 // indexOf returns the index of the endpoint with the address, or -1.
 func (c *Connector) indexOf(address string) int {
-	return slices.IndexFunc(c.endpoints, func(e endpoint.Endpoint) bool { return seal.HostPort(e.Host) == address })
+	host, port, _ := net.SplitHostPort(address)
+	if port != seal.Port {
+		return -1
+	}
+	return slices.IndexFunc(c.endpoints, func(e endpoint.Endpoint) bool { return e.Host == host })
 }
 
 // afterNetConnect returns the last step before the first byte of PostgreSQL's protocol: it verifies
@@ -283,6 +291,9 @@ func (c *Connector) logAt(ctx context.Context, host string, level slog.Level, me
 }
 
 func (c *Connector) logToken(ctx context.Context, host string, creds aws.Credentials) {
+	if c.logger == nil {
+		return
+	}
 	attrs := []slog.Attr{slog.String("credentials_source", creds.Source)}
 	if creds.CanExpire {
 		attrs = append(attrs, slog.Time("credentials_expire", creds.Expires))

@@ -11,6 +11,7 @@ import (
 	"net"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -45,6 +46,7 @@ type Connector struct {
 	tokenLifetime      time.Duration
 	credentials        *credcache.Cache
 	credentialsTimeout time.Duration
+	signer             *atomic.Pointer[signer] // of the last token
 	limiter            interface{ Wait(context.Context) error }
 	logger             *slog.Logger // nil: nothing is logged
 	failedConnects     *throttle
@@ -82,6 +84,7 @@ func NewConnector(ctx context.Context, cfg Config, opts ...Option) (*Connector, 
 		limiter:            cfg.ConnectLimiter,
 		logger:             cfg.Logger,
 		pools:              new(failover.Pools),
+		signer:             new(atomic.Pointer[signer]),
 		failedConnects:     new(throttle),
 		failedTokens:       new(throttle),
 	}
@@ -170,11 +173,16 @@ func (c *Connector) NewPool(ctx context.Context) (*pgxpool.Pool, error) {
 // and every connection fails. Prefer [WithPoolConfig].
 func (c *Connector) PoolConfig() *pgxpool.Config {
 	p := c.pool.Copy()
-	p.ConnConfig.TLSConfig.RootCAs = seal.Clone(c.seal.RootCAs)
-	for _, f := range p.ConnConfig.Fallbacks {
+	c.ownRootCAs(p.ConnConfig)
+	return p
+}
+
+// ownRootCAs gives cc copies of the root CAs, which the caller may change.
+func (c *Connector) ownRootCAs(cc *pgx.ConnConfig) {
+	cc.TLSConfig.RootCAs = seal.Clone(c.seal.RootCAs)
+	for _, f := range cc.Fallbacks {
 		f.TLSConfig.RootCAs = seal.Clone(c.seal.RootCAs)
 	}
-	return p
 }
 
 // ConnConfig returns a configuration for pgx.ConnectConfig with a fresh token in Password: use it for
@@ -182,7 +190,8 @@ func (c *Connector) PoolConfig() *pgxpool.Config {
 // call returns a copy. Its Tracer checks the connection and must not be replaced: set yours with
 // [WithPoolConfig].
 func (c *Connector) ConnConfig(ctx context.Context) (*pgx.ConnConfig, error) {
-	cc := c.PoolConfig().ConnConfig
+	cc := c.pool.ConnConfig.Copy()
+	c.ownRootCAs(cc)
 	g, err := c.prepare(ctx, cc)
 	if err != nil {
 		return nil, err
@@ -277,11 +286,10 @@ func (c *Connector) setDial(cc *pgx.ConnConfig, cfg Config) (err error) {
 	}
 	if f != nil { // for cancel requests too, which pgx dials by the address of the connection
 		cc.DialFunc = func(ctx context.Context, _, address string) (net.Conn, error) {
-			i := c.indexOf(address)
-			if i < 0 {
-				i = endpointOf(ctx)
+			if c.indexOf(address) < 0 {
+				address = seal.HostPort(c.endpoints[endpointOf(ctx)].Host)
 			}
-			return f(ctx, "tcp", seal.HostPort(c.endpoints[i].Host))
+			return f(ctx, "tcp", address)
 		}
 	}
 	return nil

@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
-	"github.com/aws/aws-sdk-go-v2/credentials"
-	"github.com/aws/aws-sdk-go-v2/feature/dsql/auth"
 
 	"github.com/go-dsql/dsql/internal/credcache"
 	"github.com/go-dsql/dsql/internal/endpoint"
@@ -49,24 +52,49 @@ func (c *Connector) signFor(ctx context.Context, e endpoint.Endpoint, timeout ti
 		return "", err
 	}
 	c.logToken(ctx, e.Host, creds)
-	sign := auth.GenerateDbConnectAuthToken
-	if c.user == adminRole {
-		sign = auth.GenerateDBConnectAdminAuthToken
+	now, lifetime := time.Now().UTC(), c.tokenLifetime
+	if creds.CanExpire {
+		lifetime = min(lifetime, creds.Expires.Sub(now))
 	}
-	// The SDK cuts the lifetime to what the credentials have left.
-	token, err := sign(ctx, e.Host, e.Region, credentials.StaticCredentialsProvider{Value: creds},
-		func(o *auth.TokenOptions) { o.ExpiresIn = c.tokenLifetime })
+	action := "DbConnect"
+	if c.user == adminRole {
+		action = "DbConnectAdmin"
+	}
+	query := "Action=" + action + "&X-Amz-Expires=" + strconv.Itoa(int(lifetime.Seconds()))
+	request := &http.Request{Method: http.MethodGet, URL: &url.URL{Scheme: "https", Host: e.Host, RawQuery: query}}
+	signed, _, err := c.signerFor(creds).PresignHTTP(ctx, creds, request, emptyPayload, "dsql", e.Region, now)
 	if err != nil {
 		return "", redact.Wrap("dsql: signing the token failed", err)
 	}
-	return token, nil
+	return strings.TrimPrefix(signed, "https://"), nil
+}
+
+// emptyPayload is the SHA-256 hash of the request's body, which is empty.
+const emptyPayload = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+// signer is the SDK's, which keeps the keys that it derives by access key and Region alone: a corrected
+// secret key needs another.
+type signer struct {
+	*v4.Signer
+	accessKey, secretKey string
+}
+
+// asIs leaves out what a request without headers and path does not need.
+func asIs(o *v4.SignerOptions) { o.DisableHeaderHoisting, o.DisableURIPathEscaping = true, true }
+
+// signerFor returns the signer of creds.
+func (c *Connector) signerFor(creds aws.Credentials) *v4.Signer {
+	s := c.signer.Load()
+	if s == nil || s.accessKey != creds.AccessKeyID || s.secretKey != creds.SecretAccessKey {
+		s = &signer{v4.NewSigner(asIs), creds.AccessKeyID, creds.SecretAccessKey}
+		c.signer.Store(s)
+	}
+	return s.Signer
 }
 
 // retrieve returns credentials that can open a connection now.
 func (c *Connector) retrieve(ctx context.Context, timeout time.Duration) (aws.Credentials, error) {
-	waiting, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	creds, err := c.credentials.Retrieve(waiting)
+	creds, err := c.credentials.Retrieve(ctx, timeout)
 	if err = checkCredentials(creds, err, timeout); err != nil {
 		c.logFailure(ctx, c.endpoint.Host, c.failedTokens, "dsql: no token", err)
 		return aws.Credentials{}, err

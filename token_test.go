@@ -1,6 +1,7 @@
 package dsql_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/url"
@@ -10,7 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/feature/dsql/auth"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
@@ -72,6 +75,29 @@ func TestTokensEqualTheGoldenOnes(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The SDK's signer keeps the keys that it derives, and finds them by the access key alone.
+func TestACorrectedSecretKeySignsTheNextToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		secret := "wrong"
+		cache := aws.NewCredentialsCache(aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: harness.AccessKey, SecretAccessKey: secret}, nil
+		}))
+		c, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: host, Credentials: cache})
+		require.NoError(t, err)
+		wrong, err := c.Token(t.Context())
+		require.NoError(t, err)
+
+		secret = harness.SecretKey
+		cache.Invalidate()
+		got, err := c.Token(t.Context())
+		require.NoError(t, err)
+		require.NotEqual(t, wrong, got)
+		want, err := auth.GenerateDBConnectAdminAuthToken(t.Context(), host, "us-east-1", harness.Credentials)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	})
 }
 
 func TestTokenLifetimeDefaultsTo15Minutes(t *testing.T) {

@@ -39,8 +39,8 @@ type Cache struct {
 	pending chan struct{} // closed by the answer under way; nil: none is
 }
 
-// Retrieve returns credentials, which may have expired.
-func (c *Cache) Retrieve(ctx context.Context) (aws.Credentials, error) {
+// Retrieve returns credentials, which may have expired. It waits for at most timeout.
+func (c *Cache) Retrieve(ctx context.Context, timeout time.Duration) (aws.Credentials, error) {
 	c.mu.Lock()
 	if c.isUsable() {
 		defer c.mu.Unlock()
@@ -52,13 +52,15 @@ func (c *Cache) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	}
 	pending := c.pending
 	c.mu.Unlock()
+	waiting, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
 	select {
 	case <-pending:
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		return *c.creds, c.err
-	case <-ctx.Done():
-		return aws.Credentials{}, ctx.Err()
+	case <-waiting.Done():
+		return aws.Credentials{}, waiting.Err()
 	}
 }
 

@@ -12,14 +12,16 @@ import (
 	"github.com/go-dsql/dsql/internal/redact"
 )
 
-// Check refuses session parameters with which no connection would open.
+// Check refuses session parameters with which no connection would open. Of several, the error is the
+// first one's by name.
 func Check(params map[string]string) error {
-	for _, name := range slices.Sorted(maps.Keys(params)) {
-		if err := CheckOne(name, params[name]); err != nil {
-			return err
+	first, err := "", error(nil)
+	for name, value := range params {
+		if e := CheckOne(name, value); e != nil && (err == nil || name < first) {
+			first, err = name, e
 		}
 	}
-	return nil
+	return err
 }
 
 // CheckOne is Check for one parameter.

@@ -87,5 +87,8 @@ func DialOf(cc *pgx.ConnConfig) pgconn.DialFunc {
 	return cc.DialFunc
 }
 
+// Port is DSQL's, as addresses have it.
+var Port = strconv.Itoa(endpoint.Port)
+
 // HostPort returns host with DSQL's port.
-func HostPort(host string) string { return net.JoinHostPort(host, strconv.Itoa(endpoint.Port)) }
+func HostPort(host string) string { return net.JoinHostPort(host, Port) }

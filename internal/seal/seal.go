@@ -40,10 +40,18 @@ type Seal struct {
 
 // Check returns an error that names the first field of cc that breaks the seal, and when it did.
 func (s Seal) Check(when string, cc *pgconn.Config) error {
-	for _, check := range []func(*pgconn.Config) error{s.checkTarget, s.checkPeers, checkValues, s.checkTLS} {
-		if err := check(cc); err != nil {
-			return fmt.Errorf("dsql: %s: %w", when, err)
-		}
+	err := s.checkTarget(cc)
+	if err == nil {
+		err = s.checkPeers(cc)
+	}
+	if err == nil {
+		err = checkValues(cc)
+	}
+	if err == nil {
+		err = s.checkTLSOf("ConnConfig.TLSConfig", s.Host, cc.TLSConfig, cc.SSLNegotiation)
+	}
+	if err != nil {
+		return fmt.Errorf("dsql: %s: %w", when, err)
 	}
 	return params.Check(cc.RuntimeParams)
 }
@@ -88,6 +96,20 @@ func (s Seal) checkPeers(cc *pgconn.Config) error {
 	return nil
 }
 
+// choices are the fields that must have one of a few values.
+var choices = []struct {
+	name  string
+	of    func(*pgconn.Config) string
+	valid []string
+}{
+	{"SSLNegotiation", func(cc *pgconn.Config) string { return cc.SSLNegotiation }, []string{"direct", "postgres"}},
+	{"SSLCertMode", func(cc *pgconn.Config) string { return cc.SSLCertMode }, []string{"", "allow", "disable"}},
+	{"MinProtocolVersion", func(cc *pgconn.Config) string { return cc.MinProtocolVersion }, []string{"", "3.0"}},
+	{"MaxProtocolVersion", func(cc *pgconn.Config) string { return cc.MaxProtocolVersion }, []string{"", "3.0", "3.2", "latest"}},
+	{"ChannelBinding", func(cc *pgconn.Config) string { return cc.ChannelBinding }, []string{"", "disable", "prefer"}},
+	{"RequireAuth", func(cc *pgconn.Config) string { return cc.RequireAuth }, []string{"", "password"}},
+}
+
 // checkValues refuses what would panic or fail in pgx.
 func checkValues(cc *pgconn.Config) error {
 	switch {
@@ -98,26 +120,12 @@ func checkValues(cc *pgconn.Config) error {
 	case cc.BuildContextWatcherHandler == nil:
 		return errors.New("ConnConfig.BuildContextWatcherHandler was set to nil and must be a function")
 	}
-	for _, field := range []struct {
-		name, value string
-		valid       []string
-	}{
-		{"SSLNegotiation", cc.SSLNegotiation, []string{"direct", "postgres"}},
-		{"SSLCertMode", cc.SSLCertMode, []string{"", "allow", "disable"}},
-		{"MinProtocolVersion", cc.MinProtocolVersion, []string{"", "3.0"}},
-		{"MaxProtocolVersion", cc.MaxProtocolVersion, []string{"", "3.0", "3.2", "latest"}},
-		{"ChannelBinding", cc.ChannelBinding, []string{"", "disable", "prefer"}},
-		{"RequireAuth", cc.RequireAuth, []string{"", "password"}},
-	} {
-		if !slices.Contains(field.valid, field.value) {
-			return fmt.Errorf("ConnConfig.%s was changed to %q and must be one of %q", field.name, field.value, field.valid)
+	for _, field := range choices {
+		if value := field.of(cc); !slices.Contains(field.valid, value) {
+			return fmt.Errorf("ConnConfig.%s was changed to %q and must be one of %q", field.name, value, field.valid)
 		}
 	}
 	return nil
-}
-
-func (s Seal) checkTLS(cc *pgconn.Config) error {
-	return s.checkTLSOf("ConnConfig.TLSConfig", s.Host, cc.TLSConfig, cc.SSLNegotiation)
 }
 
 // checkTLSOf checks t, the field by this name, for connections to host.
@@ -145,8 +153,10 @@ func (s Seal) checkTLSOf(field, host string, t *tls.Config, negotiation string) 
 	return nil
 }
 
+var insecure = tls.InsecureCipherSuites()
+
 func isInsecure(suite uint16) bool {
-	return slices.ContainsFunc(tls.InsecureCipherSuites(), func(s *tls.CipherSuite) bool { return s.ID == suite })
+	return slices.ContainsFunc(insecure, func(s *tls.CipherSuite) bool { return s.ID == suite })
 }
 
 // Handshake completes TLS and verifies that the server is host. It verifies the certificate
@@ -170,7 +180,10 @@ func (s Seal) Handshake(ctx context.Context, cc *pgconn.Config, host string, con
 	if state.ServerName != host || len(state.PeerCertificates) == 0 {
 		return fmt.Errorf("dsql: TLS with %s: the server has no certificate for it", host)
 	}
-	intermediates := x509.NewCertPool()
+	var intermediates *x509.CertPool
+	if len(state.PeerCertificates) > 1 {
+		intermediates = x509.NewCertPool()
+	}
 	for _, cert := range state.PeerCertificates[1:] {
 		intermediates.AddCert(cert)
 	}

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestTablesAndPlotsOfARecordedRun(t *testing.T) {
+	out := t.TempDir()
+	require.NoError(t, run(out, []string{"testdata/hotrow.txt"}))
+	tables, err := os.ReadFile(filepath.Join(out, "hotrow.md"))
+	require.NoError(t, err)
+	require.Equal(t, `### A scripted server under first-committer-wins, whose COMMIT takes 1 ms
+
+`+header+`| 8 | `+"`RunTx`"+` | 462 | 0 | 2.46 | 4.9 | 57 | 138 | 17 | 8.0 |
+| 8 | `+"`RunTx`, `WithSerialKey`"+` | 493 | 0 | 1.01 | 12 | 30 | 74 | 16 | 4.6 |
+| 8 | 3 retries from 100 ms | 570 | 0.4 % | 1.06 | 1.4 | 4.0 | 361 | 14 | 25.7 |
+| 8 | no backoff | 368 | 0 | 7.44 | 15 | 67 | 111 | 22 | 5.1 |
+| 128 | `+"`RunTx`"+` | 412 | 0 | 3.45 | 15 | 953 | 1222 | 311 | 3.9 |
+| 128 | `+"`RunTx`, `WithSerialKey`"+` | 544 | 0 | 1.05 | 217 | 322 | 376 | 236 | 1.6 |
+| 128 | 3 retries from 100 ms | 526 | 12.8 % | 2.08 | 1.6 | never | never | 243 | never |
+| 128 | no backoff | 95 | 0 | 61.59 | 969 | 3519 | 5364 | 1346 | 4.0 |
+
+`, string(tables))
+
+	svg, err := os.ReadFile(filepath.Join(out, "hotrow-script.svg"))
+	require.NoError(t, err)
+	for _, text := range []string{"commits/s", "p99, ms", "RunTx, WithSerialKey", "AWS&#39;s connector", "no backoff (crdb&#39;s)", ">128<"} {
+		require.Contains(t, string(svg), text)
+	}
+	require.NoFileExists(t, filepath.Join(out, "hotrow-distant.svg"))
+}
+
+// The tables of docs/performance.md have the form that this program writes.
+func TestDocumentedTablesHaveThisForm(t *testing.T) {
+	docs, err := os.ReadFile("../docs/performance.md")
+	require.NoError(t, err)
+	for _, server := range servers {
+		_, section, found := strings.Cut(string(docs), "\n### "+server.title+"\n\n"+header)
+		require.True(t, found, server.title)
+		for i, workers := range []string{"8", "32", "128"} {
+			for j, policy := range policies {
+				line := strings.Split(section, "\n")[i*len(policies)+j]
+				require.Regexp(t, `^\| `+workers+` \| `+policy.row+` \| \d+ \| (0|[\d.]+ %) \| [\d.]+ \|( ([\d.]+|never) \|){3} [\d.]+ \| ([\d.]+|never) \|$`, line)
+			}
+		}
+	}
+}
+
+func TestInputWithoutResultsIsAnError(t *testing.T) {
+	require.ErrorContains(t, run(t.TempDir(), nil), "use: bench")
+	require.ErrorContains(t, run(t.TempDir(), []string{"go.mod"}), "no results of BenchmarkHotRow")
+	require.ErrorIs(t, run(t.TempDir(), []string{"absent"}), os.ErrNotExist)
+
+	broken := filepath.Join(t.TempDir(), "broken.txt")
+	require.NoError(t, os.WriteFile(broken, []byte("BenchmarkHotRow/script/8/none-2 1 many ok/s\n"), 0o600))
+	require.ErrorContains(t, run(t.TempDir(), []string{broken}), `the value "many" of ok/s must be a number`)
+}
