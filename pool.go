@@ -11,7 +11,6 @@ import (
 	"net"
 	"runtime"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -46,7 +45,6 @@ type Connector struct {
 	tokenLifetime      time.Duration
 	credentials        *credcache.Cache
 	credentialsTimeout time.Duration
-	signer             *atomic.Pointer[signer] // of the last token
 	limiter            interface{ Wait(context.Context) error }
 	logger             *slog.Logger // nil: nothing is logged
 	failedConnects     *throttle
@@ -84,7 +82,6 @@ func NewConnector(ctx context.Context, cfg Config, opts ...Option) (*Connector, 
 		limiter:            cfg.ConnectLimiter,
 		logger:             cfg.Logger,
 		pools:              new(failover.Pools),
-		signer:             new(atomic.Pointer[signer]),
 		failedConnects:     new(throttle),
 		failedTokens:       new(throttle),
 	}

@@ -4,16 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/feature/dsql/auth"
 
 	"github.com/go-dsql/dsql/internal/credcache"
 	"github.com/go-dsql/dsql/internal/endpoint"
@@ -52,44 +49,17 @@ func (c *Connector) signFor(ctx context.Context, e endpoint.Endpoint, timeout ti
 		return "", err
 	}
 	c.logToken(ctx, e.Host, creds)
-	now, lifetime := time.Now().UTC(), c.tokenLifetime
-	if creds.CanExpire {
-		lifetime = min(lifetime, creds.Expires.Sub(now))
-	}
-	action := "DbConnect"
+	sign := auth.GenerateDbConnectAuthToken
 	if c.user == adminRole {
-		action = "DbConnectAdmin"
+		sign = auth.GenerateDBConnectAdminAuthToken
 	}
-	query := "Action=" + action + "&X-Amz-Expires=" + strconv.Itoa(int(lifetime.Seconds()))
-	request := &http.Request{Method: http.MethodGet, URL: &url.URL{Scheme: "https", Host: e.Host, RawQuery: query}}
-	signed, _, err := c.signerFor(creds).PresignHTTP(ctx, creds, request, emptyPayload, "dsql", e.Region, now)
+	// The SDK cuts the lifetime to what the credentials have left.
+	token, err := sign(ctx, e.Host, e.Region, credentials.StaticCredentialsProvider{Value: creds},
+		func(o *auth.TokenOptions) { o.ExpiresIn = c.tokenLifetime })
 	if err != nil {
 		return "", redact.Wrap("dsql: signing the token failed", err)
 	}
-	return strings.TrimPrefix(signed, "https://"), nil
-}
-
-// emptyPayload is the SHA-256 hash of the request's body, which is empty.
-const emptyPayload = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
-
-// signer is the SDK's, which keeps the keys that it derives by access key and Region alone: a corrected
-// secret key needs another.
-type signer struct {
-	*v4.Signer
-	accessKey, secretKey string
-}
-
-// asIs leaves out what a request without headers and path does not need.
-func asIs(o *v4.SignerOptions) { o.DisableHeaderHoisting, o.DisableURIPathEscaping = true, true }
-
-// signerFor returns the signer of creds.
-func (c *Connector) signerFor(creds aws.Credentials) *v4.Signer {
-	s := c.signer.Load()
-	if s == nil || s.accessKey != creds.AccessKeyID || s.secretKey != creds.SecretAccessKey {
-		s = &signer{v4.NewSigner(asIs), creds.AccessKeyID, creds.SecretAccessKey}
-		c.signer.Store(s)
-	}
-	return s.Signer
+	return token, nil
 }
 
 // retrieve returns credentials that can open a connection now.
