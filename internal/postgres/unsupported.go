@@ -18,3 +18,12 @@ func Locate(context.Context) (string, error) {
 func start(context.Context) (*Server, error) {
 	return nil, fmt.Errorf("dsqltest: runs PostgreSQL on Linux and macOS only, not on %s: use a container or WSL", runtime.GOOS)
 }
+
+// Install fails as Start does.
+func Install(context.Context, string, func(context.Context, string) error) (string, error) {
+	_, err := start(context.Background())
+	return "", err
+}
+
+// IgnorePackages does nothing: there is nothing to ignore.
+func IgnorePackages() {}
