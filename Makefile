@@ -8,7 +8,7 @@ SQLC        := github.com/sqlc-dev/sqlc/cmd/sqlc@v1.31.1
 GO_MINOR := $(shell go env GOVERSION | sed -n 's/^go1\.\([0-9]*\).*/\1/p')
 EXAMPLES := $(if $(filter 25,$(GO_MINOR)),,examples)
 OTEL     := $(if $(filter 25,$(GO_MINOR)),,otel)
-MODULES  := . examples/quickstart $(EXAMPLES) $(OTEL) compare
+MODULES  := . dsqltest/embedded examples/quickstart $(EXAMPLES) $(OTEL) compare
 
 # The race detector needs a C compiler; without one Go reports CGO_ENABLED=0.
 RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
@@ -69,6 +69,6 @@ cover: setup
 vulncheck:
 	@set -e; for module in $(MODULES); do (cd $$module && go run $(GOVULNCHECK) ./...); done
 
-# Installs PostgreSQL's server from the system's packages if there is none.
+# Installs or downloads PostgreSQL's server if there is none.
 setup:
 	@sh scripts/setup
