@@ -37,10 +37,16 @@ bench: setup
 	go test -run '^$$' -bench HotRow -benchtime 1x -timeout 30m ./occ
 	go test -run '^$$' -bench . -skip HotRow ./...
 
-# Compares the local cluster with the recorded answers of DSQL.
+# Compares the local cluster with the recorded answers of DSQL. make conformance DSQL_ENDPOINT=… puts
+# the recorded statements to a real cluster, and compares its answers with both: docs/conformance.md.
+# CONFIRM=yes does not ask whether to begin; CLEAN=1 drops what interrupted runs have left.
 conformance: setup
+ifneq ($(DSQL_ENDPOINT),)
+	@DSQL_ENDPOINT="$(DSQL_ENDPOINT)" go run ./internal/conformance/run $(if $(filter yes,$(CONFIRM)),-yes) $(if $(CLEAN),-clean)
+else
 	@out=$$(go test -count=1 -v -run '^TestConformance$$' ./dsqltest 2>&1); status=$$?; \
 	echo "$$out" | grep -E 'conformance|difference|conformance_test|FAIL' | sort -u; exit $$status
+endif
 
 # Injects faults at every protocol point for SOAK and checks the ledger of what was applied. It prints
 # the seed; SEED repeats it.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -29,53 +30,59 @@ type Cluster struct {
 	Connect func(ctx context.Context, schema string) (*pgx.Conn, error)
 }
 
-// Identity returns the version of PostgreSQL and of DSQL that the cluster reports.
-func (c Cluster) Identity(ctx context.Context) (version string, err error) {
+// value returns what a query returns, as text.
+func (c Cluster) value(ctx context.Context, sql string) (string, error) {
 	conn, err := c.Connect(ctx, "public")
 	if err != nil {
 		return "", err
 	}
 	defer conn.Close(context.Background())
-	err = conn.QueryRow(ctx, "SELECT current_setting('server_version') || ', DSQL ' || sys.dsql_major_version()::text").Scan(&version)
-	return version, err
+	answer, err := Put(ctx, conn, pgx.QueryExecModeExec, Row{SQL: sql})
+	if err == nil && answer.Code != "" {
+		err = fmt.Errorf("%s: %v", sql, answer)
+	}
+	return answer.Value, err
 }
+
+// Identity returns the version of PostgreSQL and of DSQL that the cluster reports.
+func (c Cluster) Identity(ctx context.Context) (version string, err error) {
+	return c.value(ctx, "SELECT current_setting('server_version') || ', DSQL ' || sys.dsql_major_version()::text")
+}
+
+const notSystem = `nspname NOT IN ('sys', 'information_schema') AND nspname !~ '^pg_'`
 
 // CheckQuotas returns an error if the cluster has no room for the run's schemas and tables.
 func (c Cluster) CheckQuotas(ctx context.Context) error {
-	conn, err := c.Connect(ctx, "public")
-	if err != nil {
-		return err
-	}
-	defer conn.Close(context.Background())
-	var schemas, tables int
-	err = conn.QueryRow(ctx, `SELECT count(*) FROM pg_namespace WHERE nspname NOT IN ('public', 'sys', 'information_schema') AND nspname !~ '^pg_'`).Scan(&schemas)
-	if err == nil {
-		err = conn.QueryRow(ctx, `SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-			WHERE c.relkind = 'r' AND n.nspname NOT IN ('sys', 'information_schema') AND n.nspname !~ '^pg_'`).Scan(&tables)
-	}
-	switch {
-	case err != nil:
-		return err
-	case schemas > maxSchemas-needSchemas:
-		return fmt.Errorf("the cluster has %d schemas of %d: the run needs %d: drop some, or use another cluster", schemas, maxSchemas, needSchemas)
-	case tables > maxTables-needTables:
-		return fmt.Errorf("the cluster has %d tables of %d: the run needs %d: drop some, or use another cluster", tables, maxTables, needTables)
+	for _, quota := range []struct {
+		sql       string
+		max, need int
+		what      string
+	}{
+		{"SELECT count(*)::text FROM pg_namespace WHERE nspname <> 'public' AND " + notSystem, maxSchemas, needSchemas, "schemas"},
+		{"SELECT count(*)::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE relkind = 'r' AND " + notSystem, maxTables, needTables, "tables"},
+	} {
+		count, err := c.value(ctx, quota.sql)
+		if err != nil {
+			return err
+		}
+		n, err := strconv.Atoi(count)
+		if err != nil {
+			return err
+		}
+		if n > quota.max-quota.need {
+			return fmt.Errorf("the cluster has %d %s of %d: the run needs %d: drop some, or use another cluster", n, quota.what, quota.max, quota.need)
+		}
 	}
 	return nil
 }
 
 // Leftovers returns the schemas that runs have left.
 func (c Cluster) Leftovers(ctx context.Context) ([]string, error) {
-	conn, err := c.Connect(ctx, "public")
-	if err != nil {
+	names, err := c.value(ctx, "SELECT string_agg(nspname, ',' ORDER BY nspname) FROM pg_namespace WHERE starts_with(nspname, '"+prefix+"')")
+	if err != nil || names == "" {
 		return nil, err
 	}
-	defer conn.Close(context.Background())
-	rows, err := conn.Query(ctx, `SELECT nspname::text FROM pg_namespace WHERE starts_with(nspname, $1) ORDER BY 1`, prefix)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowTo[string])
+	return strings.Split(names, ","), nil
 }
 
 // Drop drops schemas with what is in them, each in a transaction of its own.
@@ -264,12 +271,12 @@ func (r *runner) awaitJobs(ctx context.Context, conn *pgx.Conn) error {
 func (r *runner) scenario(ctx context.Context, s Scenario) (answers []Answer, err error) {
 	for attempt := 1; ; attempt++ {
 		answers, err = r.attempt(ctx, s)
-		disturbed := slices.ContainsFunc(answers, func(a Answer) bool { return strings.Contains(a.Message, "OC001") })
+		disturbed := slices.ContainsFunc(answers, Answer.disturbed)
 		expected := slices.ContainsFunc(s.Steps, func(step Step) bool { return strings.Contains(step.Message, "OC001") })
 		if err != nil || !disturbed || expected || attempt == 5 {
 			return answers, err
 		}
-		again(ctx, r.sessions["main"], 0, attempt)
+		again(ctx, r.sessions["main"], attempt)
 	}
 }
 

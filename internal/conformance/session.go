@@ -11,7 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-const conflict = "40001"
+// disturbed reports whether a schema change of another session let a statement fail.
+func (a Answer) disturbed() bool { return strings.Contains(a.Message, "(OC001)") }
 
 // Put puts a row to a cluster, and rolls back what it leaves open. The error is of the connection or
 // of a statement before the row's.
@@ -21,36 +22,27 @@ func Put(ctx context.Context, conn *pgx.Conn, mode pgx.QueryExecMode, row Row) (
 			_, _ = conn.Exec(ctx, "ROLLBACK")
 		}
 	}()
-	begun := 0 // where the open transaction began
-	attempts := 0
-	for i := 0; i < len(row.Setup); i++ {
+	steps := append(row.Setup[:len(row.Setup):len(row.Setup)], row.SQL)
+	begun, attempts := 0, 0 // begun is where the open transaction began
+	for i := 0; ; i++ {
 		if conn.PgConn().TxStatus() == 'I' {
 			begun = i
 		}
-		sql, fails := strings.CutPrefix(row.Setup[i], "!")
+		sql, fails := strings.CutPrefix(steps[i], "!")
 		answer, err := PutOnce(ctx, conn, mode, sql)
-		if err != nil {
+		last := i == len(steps)-1
+		expected := last && strings.Contains(row.Message, "OC001")
+		switch {
+		case err != nil:
 			return answer, err
-		}
-		if answer.Code == conflict && attempts < maxAttempts {
+		case answer.disturbed() && !expected && attempts < maxAttempts:
 			attempts++
-			i = again(ctx, conn, begun, attempts) - 1
-			continue
-		}
-		if (answer.Code != "") != fails {
+			again(ctx, conn, attempts)
+			i = begun - 1
+		case last:
+			return answer, nil
+		case (answer.Code != "") != fails:
 			return answer, fmt.Errorf("before it, %s: %v", sql, answer)
-		}
-	}
-	for ; ; attempts++ {
-		alone := conn.PgConn().TxStatus() == 'I'
-		answer, err := PutOnce(ctx, conn, mode, row.SQL)
-		if err != nil || answer.Code != conflict || row.Code == conflict || attempts >= maxAttempts {
-			return answer, err
-		}
-		again(ctx, conn, 0, attempts+1)
-		if !alone {
-			row.Setup = row.Setup[begun:]
-			return Put(ctx, conn, mode, row)
 		}
 	}
 }
@@ -59,8 +51,8 @@ func Put(ctx context.Context, conn *pgx.Conn, mode pgx.QueryExecMode, row Row) (
 // asynchronous job's included.
 const maxAttempts = 10
 
-// again prepares for another attempt, and returns where it begins.
-func again(ctx context.Context, conn *pgx.Conn, begun, attempt int) int {
+// again prepares a session for another attempt.
+func again(ctx context.Context, conn *pgx.Conn, attempt int) {
 	if conn.PgConn().TxStatus() != 'I' {
 		_, _ = conn.Exec(ctx, "ROLLBACK")
 	}
@@ -68,7 +60,6 @@ func again(ctx context.Context, conn *pgx.Conn, begun, attempt int) int {
 	case <-time.After(time.Duration(attempt) * 20 * time.Millisecond):
 	case <-ctx.Done():
 	}
-	return begun
 }
 
 // PutOnce executes a statement. An error that the server sent is an answer.

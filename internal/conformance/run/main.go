@@ -7,8 +7,10 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/jackc/pgx/v5"
@@ -20,12 +22,15 @@ import (
 )
 
 func main() {
-	clean := flag.Bool("clean", false, "drop what interrupted runs have left on the cluster, and end")
-	confirmed := flag.Bool("yes", false, "begin without asking")
+	var o options
+	flag.BoolVar(&o.clean, "clean", false, "drop what interrupted runs have left on the cluster, and end")
+	flag.BoolVar(&o.confirmed, "yes", false, "begin without asking")
+	flag.StringVar(&o.records, "records", "dsqltest/testdata/conformance,dsqltest/testdata/scenarios", "directories of the records")
+	flag.StringVar(&o.dir, "dir", "dsqltest/testdata/clusters", "directory for the answers")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *clean, *confirmed); err != nil {
+	if err := run(ctx, o, os.Stdin, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "conformance:", err)
 		if why := dsql.Explain(err); why != "" {
 			fmt.Fprintln(os.Stderr, why)
@@ -34,28 +39,30 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, clean, confirmed bool) error {
-	cfg, err := dsql.FromEnv()
+type options struct {
+	clean, confirmed bool
+	records, dir     string
+}
+
+func run(ctx context.Context, o options, in io.Reader, out io.Writer) error {
+	cfg, err := config()
 	if err != nil {
 		return err
-	}
-	if cfg.User != "" && cfg.User != "admin" {
-		return fmt.Errorf("DSQL_USER is %q: must be admin, which may create schemas, or not set", cfg.User)
 	}
 	connector, err := dsql.NewConnector(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	cluster := of(cfg)
-	if clean {
+	if o.clean {
 		left, err := cluster.Leftovers(ctx)
 		if err != nil {
 			return err
 		}
-		fmt.Println("dropping", left)
+		fmt.Fprintf(out, "dropping %d schemas %v\n", len(left), left)
 		return cluster.Drop(ctx, left...)
 	}
-	files, err := conformance.Load("dsqltest/testdata/conformance", "dsqltest/testdata/scenarios")
+	files, err := conformance.Load(strings.Split(o.records, ",")...)
 	if err != nil {
 		return err
 	}
@@ -67,14 +74,28 @@ func run(ctx context.Context, clean, confirmed bool) error {
 	endpoint := connector.Endpoints()[0]
 	report, path, err := conformance.Campaign{
 		Cluster: cluster, Local: of(local.Config()), Endpoint: endpoint.Endpoint, Region: endpoint.Region,
-		Files: files, Dir: "dsqltest/testdata/clusters", Confirmed: confirmed, In: os.Stdin, Out: os.Stdout,
+		Files: files, Dir: o.dir, Confirmed: o.confirmed, In: in, Out: out,
 	}.Run(ctx)
 	if err != nil {
 		return err
 	}
-	report.Print(os.Stdout)
-	fmt.Println("answers:", path, "(docs/conformance.md says how to contribute it)")
+	report.Print(out)
+	fmt.Fprintf(out, "answers: %s (docs/conformance.md says how to contribute it)\n", path)
 	return nil
+}
+
+// config returns the configuration of the environment. DSQL_ENDPOINT may be a URL too, which reaches
+// clusters behind a tunnel.
+func config() (cfg dsql.Config, err error) {
+	if given := os.Getenv("DSQL_ENDPOINT"); strings.Contains(given, "://") {
+		cfg, err = dsql.ParseURL(given)
+	} else {
+		cfg, err = dsql.FromEnv()
+	}
+	if err == nil && cfg.User != "" && cfg.User != "admin" {
+		err = fmt.Errorf("the role is %q: must be admin, which may create schemas", cfg.User)
+	}
+	return cfg, err
 }
 
 // of returns a cluster that is opened with a configuration.
