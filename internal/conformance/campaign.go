@@ -48,7 +48,7 @@ func (c Campaign) Run(ctx context.Context) (report *Report, path string, err err
 	if err != nil {
 		return nil, "", fmt.Errorf("connecting to %s: %w", c.Endpoint, err)
 	}
-	unfinished := filepath.Join(c.Dir, "unfinished.json")
+	unfinished := filepath.Join(c.Dir, "unfinished.state")
 	progress, err := c.resume(unfinished)
 	if err != nil {
 		return nil, "", err

@@ -132,7 +132,7 @@ func TestInterruptedRunGoesOn(t *testing.T) {
 	require.Empty(t, schemas(t, open(t, c)), "it cleaned up")
 
 	// What a killed process left is dropped by the next one.
-	left, err := os.ReadFile(filepath.Join(o.dir, "unfinished.json"))
+	left, err := os.ReadFile(filepath.Join(o.dir, "unfinished.state"))
 	require.NoError(t, err)
 	_, schema, _ := strings.Cut(string(left), `"schema": "`)
 	schema, _, _ = strings.Cut(schema, `"`)
@@ -147,15 +147,15 @@ func TestInterruptedRunGoesOn(t *testing.T) {
 	require.NotContains(t, again.String(), "file 1 of 2")
 	require.Contains(t, again.String(), "the same everywhere: 10\n")
 	require.Empty(t, schemas(t, open(t, c)))
-	require.NoFileExists(t, filepath.Join(o.dir, "unfinished.json"))
+	require.NoFileExists(t, filepath.Join(o.dir, "unfinished.state"))
 }
 
 func TestUnfinishedRunOfAnotherClusterIsKept(t *testing.T) {
 	_, o := target(t)
 	require.NoError(t, os.MkdirAll(o.dir, 0o755))
-	path := filepath.Join(o.dir, "unfinished.json")
+	path := filepath.Join(o.dir, "unfinished.state")
 	require.NoError(t, os.WriteFile(path, []byte(`{"cluster": "x", "schema": "dsql_conformance_y", "done": {}}`), 0o644))
-	require.ErrorContains(t, run(t.Context(), o, nil, &bytes.Buffer{}), "unfinished.json is of another cluster")
+	require.ErrorContains(t, run(t.Context(), o, nil, &bytes.Buffer{}), "unfinished.state is of another cluster")
 	require.NoError(t, os.WriteFile(path, []byte(`{"cluster"`), 0o644))
 	require.ErrorContains(t, run(t.Context(), o, nil, &bytes.Buffer{}), "is damaged")
 }
