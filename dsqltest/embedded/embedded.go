@@ -9,6 +9,9 @@
 // checksum. They stay in the user's cache directory (root's are under /var/tmp), where dsqltest finds
 // them from then on, imported or not. A PostgreSQL that is installed on the machine has precedence.
 //
+// The library brings lib/pq along, which registers the database/sql driver "postgres", and which this
+// package does not connect with.
+//
 // There are binaries for Linux, Alpine included, and macOS, each on amd64 and arm64.
 //
 // DSQLTEST_EMBEDDED_REPOSITORY is the URL of another Maven repository, such as a company's mirror. It
