@@ -39,10 +39,10 @@ bench: setup
 
 # Compares the local cluster with the recorded answers of DSQL. make conformance DSQL_ENDPOINT=… puts
 # the recorded statements to a real cluster, and compares its answers with both: docs/conformance.md.
-# CONFIRM=yes does not ask whether to begin; CLEAN=1 drops what interrupted runs have left.
+# CONFIRM=yes does not ask whether to begin; CLEANUP=1 drops what interrupted runs have left.
 conformance: setup
 ifneq ($(DSQL_ENDPOINT),)
-	@DSQL_ENDPOINT="$(DSQL_ENDPOINT)" go run ./internal/conformance/run $(if $(filter yes,$(CONFIRM)),-yes) $(if $(CLEAN),-clean)
+	@DSQL_ENDPOINT="$(DSQL_ENDPOINT)" go run ./internal/conformance/run $(if $(filter yes,$(CONFIRM)),-yes) $(if $(CLEANUP),-clean)
 else
 	@out=$$(go test -count=1 -v -run '^TestConformance$$' ./dsqltest 2>&1); status=$$?; \
 	echo "$$out" | grep -E 'conformance|difference|conformance_test|FAIL' | sort -u; exit $$status

@@ -56,6 +56,9 @@ func (c Campaign) Run(ctx context.Context) (report *Report, path string, err err
 	if err := c.confirm(version, progress); err != nil {
 		return nil, "", err
 	}
+	if err := write(unfinished, progress); err != nil { // with the schemas' name: they are found after a crash
+		return nil, "", err
+	}
 	if err := c.clean(ctx, progress.Schema); err != nil {
 		return nil, "", err
 	}
@@ -100,15 +103,14 @@ func (c Campaign) resume(path string) (state, error) {
 	mine := hash(c.Endpoint)
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		begun := state{Cluster: mine, Date: time.Now().UTC().Format(time.DateOnly), Schema: Schema(), Done: map[string]Result{}}
-		return begun, write(path, begun) // with the schemas' name, so that they are found after a crash
+		return state{Cluster: mine, Date: time.Now().UTC().Format(time.DateOnly), Schema: Schema(), Done: map[string]Result{}}, nil
 	}
 	if err != nil {
 		return state{}, err
 	}
 	var earlier state
 	if err := json.Unmarshal(data, &earlier); err != nil || earlier.Done == nil {
-		return state{}, fmt.Errorf("%s is damaged: remove it, and run with CLEAN=1 to drop the schemas of that run", path)
+		return state{}, fmt.Errorf("%s is damaged: remove it, and run with CLEANUP=1 to drop the schemas of that run", path)
 	}
 	if earlier.Cluster != mine {
 		return state{}, fmt.Errorf("%s is of another cluster: finish that run, or remove the file", path)
@@ -134,7 +136,7 @@ func (c Campaign) clean(ctx context.Context, schema string) error {
 	}
 	for _, name := range found {
 		if !strings.HasPrefix(name, schema) {
-			fmt.Fprintf(c.Out, "another run has left the schema %s, or is using it: CLEAN=1 drops it\n", name)
+			fmt.Fprintf(c.Out, "another run has left the schema %s, or is using it: CLEANUP=1 drops it\n", name)
 			continue
 		}
 		if err := c.Cluster.Drop(ctx, name); err != nil {

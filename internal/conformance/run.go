@@ -114,7 +114,8 @@ func apply(ctx context.Context, conn *pgx.Conn, sql string) error {
 	return err
 }
 
-// lost is the code of an answer that did not come: the connection ended, or nothing came.
+// lost is the code of an answer that did not come: the connection ended, nothing came, or a statement
+// before it went otherwise.
 const lost = "-"
 
 // Result is what a cluster answers the statements of a file, in their order.
@@ -226,7 +227,9 @@ func (r *runner) row(ctx context.Context, session string, row Row) (Answer, erro
 			return Answer{}, err
 		}
 	}
-	answer, err := Put(ctx, conn, pgx.QueryExecModeExec, row)
+	short, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	answer, err := Put(short, conn, pgx.QueryExecModeExec, row)
 	if ctx.Err() != nil {
 		return Answer{}, ctx.Err()
 	}

@@ -79,6 +79,7 @@ func TestNothingIsDoneWithoutConfirmation(t *testing.T) {
 		var out bytes.Buffer
 		require.ErrorIs(t, run(t.Context(), o, strings.NewReader(answer), &out), conformance.ErrNotConfirmed)
 		require.Contains(t, out.String(), "Type yes to begin")
+		require.NoDirExists(t, o.dir)
 	}
 	for _, e := range c.Log() {
 		require.NotContains(t, fmt.Sprint(e), "CREATE")
@@ -102,6 +103,7 @@ func TestCleanDropsTheSchemasOfRunsOnly(t *testing.T) {
 
 func TestARoleOtherThanAdminIsRefused(t *testing.T) {
 	t.Setenv("DSQL_ENDPOINT", "abcdefghijklmnopqrstuvwxyz.dsql.us-east-1.on.aws")
+	t.Setenv("DSQL_REGION", "")
 	t.Setenv("DSQL_USER", "app")
 	require.ErrorContains(t, run(t.Context(), options{}, nil, &bytes.Buffer{}), `the role is "app": must be admin`)
 }
