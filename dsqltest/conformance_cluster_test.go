@@ -43,8 +43,8 @@ func records(t *testing.T, sql ...string) []conformance.File {
 	return []conformance.File{chosen}
 }
 
-// A cluster that answers wrongly in known places stands for a real one, of which the records and the
-// local cluster are wrong: the report names these places and no other.
+// A cluster that answers wrongly in known places stands for a real one, of which the records and
+// the local cluster are wrong: the report names these places and no other.
 func TestConformanceNamesWhatAClusterAnswersDifferently(t *testing.T) {
 	other := Start(t, WithRegion("eu-central-1"))
 	require.NoError(t, other.server.Exec(t.Context(), other.database, "CREATE OR REPLACE FUNCTION sys.dsql_major_version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 2'"))

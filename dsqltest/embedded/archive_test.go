@@ -35,7 +35,8 @@ func archiveOf(t *testing.T, files map[string][]byte) []byte {
 	return jar.Bytes()
 }
 
-// xzOf returns data as an .xz file that is not compressed, https://tukaani.org/xz/xz-file-format.txt.
+// xzOf returns data as an .xz file that is not compressed,
+// https://tukaani.org/xz/xz-file-format.txt.
 func xzOf(data []byte) []byte {
 	le := binary.LittleEndian
 	sum := func(b []byte) []byte { return le.AppendUint32(nil, crc32.ChecksumIEEE(b)) }

@@ -1,23 +1,24 @@
-// Package embedded brings PostgreSQL to machines that have none. Import it for its effect, in a test
-// or a program that uses dsqltest:
+// Package embedded brings PostgreSQL to machines that have none. Import it for its effect, in a
+// test or a program that uses dsqltest:
 //
 //	import _ "github.com/go-dsql/dsql/dsqltest/embedded"
 //
 // When the first local cluster starts and dsqltest finds no PostgreSQL server, the binaries of
 // github.com/zonkyio/embedded-postgres-binaries are downloaded from Maven Central, 10 to 30 MB, as
 // github.com/fergusstrange/embedded-postgres does. They are used only if they match their SHA-256
-// checksum. They stay in the user's cache directory (root's are under /var/tmp), where dsqltest finds
-// them from then on, imported or not. A PostgreSQL that is installed on the machine has precedence.
+// checksum. They stay in the user's cache directory (root's are under /var/tmp), where dsqltest
+// finds them from then on, imported or not. A PostgreSQL that is installed on the machine has
+// precedence.
 //
-// The library brings lib/pq along, which registers the database/sql driver "postgres", and which this
-// package does not connect with.
+// The library brings lib/pq along, which registers the database/sql driver "postgres", and which
+// this package does not connect with.
 //
 // There are binaries for Linux, Alpine included, and macOS, each on amd64 and arm64.
 //
-// DSQLTEST_EMBEDDED_REPOSITORY is the URL of another Maven repository, such as a company's mirror. It
-// may contain a user and a password, which are not shown. HTTPS_PROXY and NO_PROXY apply.
-// DSQLTEST_EMBEDDED_CACHE is the directory to keep PostgreSQL in; tests that run as root need one that
-// the user postgres or nobody can enter.
+// DSQLTEST_EMBEDDED_REPOSITORY is the URL of another Maven repository, such as a company's mirror.
+// It may contain a user and a password, which are not shown. HTTPS_PROXY and NO_PROXY apply.
+// DSQLTEST_EMBEDDED_CACHE is the directory to keep PostgreSQL in; tests that run as root need one
+// that the user postgres or nobody can enter.
 package embedded
 
 import (
@@ -49,9 +50,9 @@ const advice = "install PostgreSQL 14 or later, or set " + variable + " to a Mav
 
 func init() { postgres.Bring = Install }
 
-// Install downloads PostgreSQL into the user's cache if it is not there, and returns the directory of
-// its programs. Processes that call it at the same time download it once. There is no need to call it:
-// the first cluster does so if it finds no PostgreSQL.
+// Install downloads PostgreSQL into the user's cache if it is not there, and returns the directory
+// of its programs. Processes that call it at the same time download it once. There is no need to
+// call it: the first cluster does so if it finds no PostgreSQL.
 func Install(ctx context.Context) (dir string, err error) {
 	platform, err := platformOf(runtime.GOOS, runtime.GOARCH, isAlpine())
 	if err != nil {

@@ -97,8 +97,8 @@ func requireEmpty(t *testing.T, cache string) {
 	require.Empty(t, left)
 }
 
-// Without PostgreSQL on the machine, a cluster runs on one that is downloaded: here on a copy of the
-// machine's own.
+// Without PostgreSQL on the machine, a cluster runs on one that is downloaded: here on a copy of
+// the machine's own.
 func TestClusterOnAMachineWithoutPostgreSQL(t *testing.T) {
 	found, err := postgres.Locate(t.Context())
 	if err != nil || runtime.GOOS != "linux" {

@@ -87,8 +87,8 @@ type Answers struct {
 	Files   []File `json:"files"`
 }
 
-// answered returns a file with the cluster's answers in place of the recorded ones. What was skipped
-// is not in it, nor what ended the connection.
+// answered returns a file with the cluster's answers in place of the recorded ones. What was
+// skipped is not in it, nor what ended the connection.
 func (f File) answered(result Result, date, region, version string) File {
 	out := File{Source: "a cluster in " + region + ", " + f.Name, Date: date, Class: "recorded", Region: region, Version: version}
 	for i, row := range f.Rows {

@@ -114,8 +114,8 @@ func apply(ctx context.Context, conn *pgx.Conn, sql string) error {
 	return err
 }
 
-// lost is the code of an answer that did not come: the connection ended, nothing came, or a statement
-// before it went otherwise.
+// lost is the code of an answer that did not come: the connection ended, nothing came, or a
+// statement before it went otherwise.
 const lost = "-"
 
 // Result is what a cluster answers the statements of a file, in their order.
@@ -211,8 +211,8 @@ func (r *runner) table(ctx context.Context) error {
 	return err
 }
 
-// row puts a row in a session. That a statement before it fails, or that the connection ends, is its
-// answer.
+// row puts a row in a session. That a statement before it fails, or that the connection ends, is
+// its answer.
 func (r *runner) row(ctx context.Context, session string, row Row) (Answer, error) {
 	row, why := r.in.prepare(row)
 	if why != "" {
@@ -269,8 +269,8 @@ func (r *runner) awaitJobs(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// scenario runs a scenario, and again if a schema change came in between that is not its own: the end
-// of an asynchronous job is one.
+// scenario runs a scenario, and again if a schema change came in between that is not its own: the
+// end of an asynchronous job is one.
 func (r *runner) scenario(ctx context.Context, s Scenario) (answers []Answer, err error) {
 	for attempt := 1; ; attempt++ {
 		answers, err = r.attempt(ctx, s)

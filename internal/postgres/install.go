@@ -13,8 +13,8 @@ import (
 	"syscall"
 )
 
-// An installation has PostgreSQL's programs, and a manifest that lists all files with their sizes and
-// is written last.
+// An installation has PostgreSQL's programs, and a manifest that lists all files with their sizes
+// and is written last.
 const (
 	manifest = "dsqltest-files"
 	programs = "postgresql/bin"

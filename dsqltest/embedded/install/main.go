@@ -1,5 +1,5 @@
-// Command install downloads PostgreSQL into the user's cache, where dsqltest finds it, and prints where
-// it is. scripts/setup runs it on machines where it cannot install packages.
+// Command install downloads PostgreSQL into the user's cache, where dsqltest finds it, and prints
+// where it is. scripts/setup runs it on machines where it cannot install packages.
 package main
 
 import (

@@ -1,6 +1,6 @@
-// Command run puts the records of dsqltest to a real cluster, as admin, with the AWS credentials of the
-// environment, and compares its answers with them and with those of a local cluster. make conformance
-// DSQL_ENDPOINT=… runs it; docs/conformance.md describes it.
+// Command run puts the records of dsqltest to a real cluster, as admin, with the AWS credentials of
+// the environment, and compares its answers with them and with those of a local cluster. make
+// conformance DSQL_ENDPOINT=… runs it; docs/conformance.md describes it.
 package main
 
 import (
@@ -84,8 +84,8 @@ func run(ctx context.Context, o options, in io.Reader, out io.Writer) error {
 	return nil
 }
 
-// config returns the configuration of the environment. DSQL_ENDPOINT may be a URL too, which reaches
-// clusters behind a tunnel.
+// config returns the configuration of the environment. DSQL_ENDPOINT may be a URL too, which
+// reaches clusters behind a tunnel.
 func config() (cfg dsql.Config, err error) {
 	if given := os.Getenv("DSQL_ENDPOINT"); strings.Contains(given, "://") {
 		cfg, err = dsql.ParseURL(given)
