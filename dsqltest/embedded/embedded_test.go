@@ -74,11 +74,12 @@ func serve(t *testing.T, jar []byte, checksum string, answer func(w http.Respons
 		}
 	}))
 	t.Cleanup(r.Close)
-	cache, err := os.MkdirTemp("", "dsqltest-embedded")
+	dir, err := os.MkdirTemp("", "dsqltest-embedded")
 	require.NoError(t, err)
-	t.Cleanup(func() { os.RemoveAll(cache) })
-	require.NoError(t, os.Chmod(cache, 0o755)) // the server's user must be able to enter
-	cache = filepath.Join(cache, "cache")
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	require.NoError(t, os.Chmod(dir, 0o755)) // the server's user must be able to enter
+	t.Setenv("TMPDIR", dir)                  // the library leaves an empty log
+	cache := filepath.Join(dir, "cache")
 	t.Setenv(variable, r.URL+"/m2")
 	t.Setenv("DSQLTEST_EMBEDDED_CACHE", cache)
 	return r, cache
