@@ -124,21 +124,71 @@ func TestChangelogIsAtTheModulesVersion(t *testing.T) {
 	require.Equal(t, dsql.ApplicationName, "dsql-go/"+string(newest[1]))
 }
 
-// A user without root learns what to run.
-func TestSetupWithoutRootSaysWhatToDo(t *testing.T) {
+// setup runs scripts/setup on a machine with nothing but the commands given, as shell scripts.
+func setup(t *testing.T, commands map[string]string) (output string, err error) {
+	t.Helper()
 	bin := t.TempDir()
-	for name, script := range map[string]string{"go": "exit 1", "id": "echo 1000", "apt-get": "exit 1"} {
+	for name, script := range commands {
 		require.NoError(t, os.WriteFile(filepath.Join(bin, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755))
 	}
-	dirname, err := exec.LookPath("dirname")
-	require.NoError(t, err)
-	require.NoError(t, os.Symlink(dirname, filepath.Join(bin, "dirname")))
-	setup := exec.Command("/bin/sh", "scripts/setup")
-	setup.Env = []string{"PATH=" + bin}
-	out, err := setup.CombinedOutput()
+	for _, name := range []string{"dirname", "sh"} {
+		path, err := exec.LookPath(name)
+		require.NoError(t, err)
+		require.NoError(t, os.Symlink(path, filepath.Join(bin, name)))
+	}
+	cmd := exec.Command("/bin/sh", "scripts/setup")
+	cmd.Env = []string{"PATH=" + bin, "STATE=" + filepath.Join(bin, "state")}
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// The scripts of a machine where PostgreSQL is there, can be installed or downloaded: go knows by the
+// file $STATE.
+const (
+	goWithout  = `case $2 in ./install) exit 1;; esac; [ -e "$STATE" ] && read -r found <"$STATE" && echo "$found"`
+	goDownload = `case $2 in ./install) echo "downloaded, in cache" >"$STATE";; *) [ -e "$STATE" ] && read -r found <"$STATE" && echo "$found";; esac`
+	installs   = `echo "installed as $*" >"$STATE"`
+	asUser     = `[ "$1" = -un ] && echo ann || echo 1000`
+)
+
+func TestSetupPrefersWhatIsThereThenPackagesThenADownload(t *testing.T) {
+	for name, tt := range map[string]struct {
+		commands  map[string]string
+		want, not string
+	}{
+		"there": {map[string]string{"go": "echo PostgreSQL 17.1, /there", "apt-get": installs, "id": "echo 0"},
+			"setup: using PostgreSQL 17.1, /there\n", "apt-get"},
+		"root": {map[string]string{"go": goDownload, "apt-get": installs, "id": "echo 0"},
+			"setup: installing PostgreSQL's server with apt-get\nsetup: installed installed as install -y", "download"},
+		"sudo": {map[string]string{"go": goDownload, "dnf": installs, "id": asUser, "sudo": `shift; "$@"`},
+			"setup: installing PostgreSQL's server with sudo dnf\nsetup: installed installed as install -y postgresql-server\n", "download"},
+		"sudo with a password": {map[string]string{"go": goDownload, "dnf": installs, "id": asUser, "sudo": "exit 1"},
+			"not installing with dnf\nsetup: downloading PostgreSQL into the cache of user ann\nsetup: downloaded downloaded, in cache\n", "installing PostgreSQL"},
+		"without root": {map[string]string{"go": goDownload, "apk": installs, "id": asUser},
+			"setup: downloaded downloaded, in cache\n", "installing PostgreSQL"},
+		"the package fails": {map[string]string{"go": goDownload, "apt-get": "exit 1", "id": "echo 0"},
+			"setup: downloaded downloaded, in cache\n", "neither"},
+		"no package manager": {map[string]string{"go": goDownload, "id": "echo 0"},
+			"setup: no known package manager\nsetup: downloading PostgreSQL", "neither"},
+		"brew": {map[string]string{"go": goWithout, "brew": installs, "id": asUser},
+			"setup: installing PostgreSQL's server with brew\nsetup: installed installed as install postgresql@17\n", "sudo"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out, err := setup(t, tt.commands)
+			require.NoError(t, err, out)
+			require.Contains(t, out, tt.want)
+			require.NotContains(t, out, tt.not)
+		})
+	}
+}
+
+// A user without root learns what to run.
+func TestSetupWithoutRootSaysWhatToDo(t *testing.T) {
+	out, err := setup(t, map[string]string{"go": goWithout, "id": asUser, "apt-get": "exit 1"})
 	require.Error(t, err)
-	require.Contains(t, string(out), "su -c 'apt-get update -q && ")
-	require.Contains(t, string(out), "DSQLTEST_POSTGRES")
+	for _, want := range []string{"su -c 'apt-get update -q && ", "DSQLTEST_EMBEDDED_REPOSITORY", "DSQLTEST_POSTGRES"} {
+		require.Contains(t, out, want)
+	}
 }
 
 // make demo needs the Go version that the README names, not that of the other examples.

@@ -1,14 +1,9 @@
 package dsqltest
 
 import (
-	"bytes"
-	"cmp"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -17,49 +12,14 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
+	"github.com/go-dsql/dsql/internal/conformance"
 	"github.com/go-dsql/dsql/internal/dialect"
 )
 
-// records is a file of testdata/conformance: what one source has of DSQL's answers.
-type records struct {
-	Source, Date, Class string // Class is recorded, observed or documented
-	Rows                []record
-}
-
-// record is what DSQL answers a statement.
-type record struct {
-	Source, Class string   // if not the file's
-	Setup         []string // before it; one that begins with ! fails
-	SQL           string
-	Code          string // SQLSTATE; empty: it works
-	Message       string // a part of it
-	Refused       bool   // in unknown words
-	Tag           string // empty: any
-	Value         string // the first of the first row; empty: any
-	Last          string // a part of the last of the last row
-	Difference    string // how a cluster of dsqltest differs, on some PostgreSQL at least
-	Undecided     string // why another answer may be right; the row is not compared
-}
-
-func conformance(t *testing.T) (files []records) {
+func conformanceFiles(t *testing.T) []conformance.File {
 	t.Helper()
-	names, err := filepath.Glob("testdata/conformance/*.json")
+	files, err := conformance.Load("testdata/conformance", "testdata/scenarios")
 	require.NoError(t, err)
-	for _, name := range names {
-		data, err := os.ReadFile(name)
-		require.NoError(t, err)
-		var file records
-		decoder := json.NewDecoder(bytes.NewReader(data))
-		decoder.DisallowUnknownFields()
-		require.NoError(t, decoder.Decode(&file), name)
-		require.NotEmpty(t, file.Date, name)
-		for i := range file.Rows {
-			row := &file.Rows[i]
-			row.Source, row.Class = cmp.Or(row.Source, file.Source), cmp.Or(row.Class, file.Class)
-			require.Contains(t, []string{"recorded", "observed", "documented"}, row.Class, "%s: %s", name, row.SQL)
-		}
-		files = append(files, file)
-	}
 	return files
 }
 
@@ -69,39 +29,47 @@ type count struct{ right, wrong, undecided int }
 // TestConformance puts DSQL's answers beside the cluster's, in every mode of pgx. make
 // conformance prints what it counts.
 func TestConformance(t *testing.T) {
-	files := conformance(t)
+	files := conformanceFiles(t)
 	for _, mode := range modes {
 		t.Run(mode.String(), func(t *testing.T) {
 			counts := map[string]*count{}
 			var total count
-			for _, file := range files {
-				conn := connect(t, Start(t))
-				apply(t, conn, "CREATE TABLE t (id int PRIMARY KEY, n int, s text, j jsonb, b bytea)", "INSERT INTO t SELECT i, i FROM generate_series(1, 10) i")
-				for _, row := range file.Rows {
-					c := counts[row.Source]
-					if c == nil {
-						c = &count{}
-						counts[row.Source] = c
-					}
-					if row.Undecided != "" {
-						t.Logf("undecided: %s: %s", row.SQL, row.Undecided)
-						c.undecided++
-						total.undecided++
-						continue
-					}
-					err := row.compare(t, conn, mode)
-					switch {
-					case err == nil:
-						c.right++
-						total.right++
-						continue
-					case row.Difference != "":
-						t.Logf("known difference: %s: %v: %s", row.SQL, err, row.Difference)
-					default:
-						t.Errorf("%s: %s: %v", row.Source, row.SQL, err)
-					}
+			tally := func(source, what, difference, undecided string, err error) {
+				c := counts[source]
+				if c == nil {
+					c = &count{}
+					counts[source] = c
+				}
+				switch {
+				case undecided != "":
+					t.Logf("undecided: %s: %s", what, undecided)
+					c.undecided++
+					total.undecided++
+				case err == nil:
+					c.right++
+					total.right++
+				default:
 					c.wrong++
 					total.wrong++
+					if difference == "" {
+						t.Errorf("%s: %s: %v", source, what, err)
+						return
+					}
+					t.Logf("known difference: %s: %v: %s", what, err, difference)
+				}
+			}
+			for _, file := range files {
+				conn := connect(t, Start(t))
+				apply(t, conn, conformance.Table...)
+				for _, row := range file.Rows {
+					var err error
+					if row.Undecided == "" {
+						err = compare(t, conn, mode, row)
+					}
+					tally(row.Source, row.SQL, row.Difference, row.Undecided, err)
+				}
+				for _, s := range file.Scenarios {
+					tally(s.Source, s.Name, "", s.Undecided, compareScenario(t, mode, s))
 				}
 			}
 			require.GreaterOrEqual(t, total.right, 500)
@@ -115,66 +83,38 @@ func TestConformance(t *testing.T) {
 }
 
 // compare returns how the cluster's answer differs.
-func (r record) compare(t *testing.T, conn *pgx.Conn, mode pgx.QueryExecMode) error {
-	defer func() {
-		if conn.PgConn().TxStatus() != 'I' {
-			_, err := conn.Exec(t.Context(), "ROLLBACK")
-			require.NoError(t, err)
-		}
-	}()
-	for _, sql := range r.Setup {
-		sql, fails := strings.CutPrefix(sql, "!")
-		if _, err := conn.Exec(t.Context(), sql, mode); (err != nil) != fails {
-			return fmt.Errorf("before it, %s: %w", sql, err)
-		}
-	}
-	if strings.Contains(r.SQL, "; ") { // a string of several statements has the simple protocol only
-		mode = pgx.QueryExecModeSimpleProtocol
-	}
-	value, last, tag, err := ends(t, conn, mode, r.SQL)
-	var answered *pgconn.PgError
-	refused := errors.As(err, &answered)
-	switch {
-	case r.Refused && !refused:
-		return fmt.Errorf("%v, not an error", err)
-	case r.Refused:
-		return nil
-	case r.Code != "" && (!refused || answered.Code != r.Code || !strings.Contains(answered.Message, r.Message)):
-		return fmt.Errorf("%v, not %s %q", err, r.Code, r.Message)
-	case r.Code == "" && err != nil:
+func compare(t *testing.T, conn *pgx.Conn, mode pgx.QueryExecMode, row conformance.Row) error {
+	answer, err := conformance.Put(t.Context(), conn, mode, row)
+	if err != nil {
 		return err
-	case r.Tag != "" && tag != r.Tag:
-		return fmt.Errorf("the tag is %q, not %q", tag, r.Tag)
-	case r.Value != "" && value != r.Value:
-		return fmt.Errorf("the value is %q, not %q", value, r.Value)
-	case !strings.Contains(last, r.Last):
-		return fmt.Errorf("the last value is %q, not %q", last, r.Last)
 	}
-	return nil
+	return row.Compare(answer)
 }
 
-// ends returns the first value of the first row and of the last, as text, and the tag.
-func ends(t *testing.T, conn *pgx.Conn, mode pgx.QueryExecMode, sql string) (first, last, tag string, err error) {
-	rows, err := conn.Query(t.Context(), sql, mode)
-	if err != nil {
-		return "", "", "", err
-	}
-	defer rows.Close()
-	for n := 0; rows.Next(); n++ {
-		if values := rows.RawValues(); len(values) > 0 {
-			last = string(values[0])
+// compareScenario returns how the answers of a cluster of its own differ.
+func compareScenario(t *testing.T, mode pgx.QueryExecMode, s conformance.Scenario) error {
+	c := Start(t)
+	apply(t, connect(t, c), s.Setup...)
+	sessions := map[string]*pgx.Conn{}
+	for i, step := range s.Steps {
+		if sessions[step.Session] == nil {
+			sessions[step.Session] = connect(t, c)
 		}
-		if n == 0 {
-			first = last
+		answer, err := conformance.PutOnce(t.Context(), sessions[step.Session], mode, step.SQL)
+		if err == nil && s.Undecided == "" {
+			err = step.Compare(answer)
+		}
+		if err != nil {
+			return fmt.Errorf("step %d, %s: %s: %w", i+1, step.Session, step.SQL, err)
 		}
 	}
-	return first, last, rows.CommandTag().String(), rows.Err()
+	return nil
 }
 
 func TestDifferencesAreDocumented(t *testing.T) {
 	doc, err := os.ReadFile("../docs/testing.md")
 	require.NoError(t, err)
-	for _, file := range conformance(t) {
+	for _, file := range conformanceFiles(t) {
 		for _, row := range file.Rows {
 			require.Contains(t, string(doc), row.Difference)
 		}

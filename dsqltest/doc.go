@@ -9,7 +9,7 @@
 //
 // Behind it runs real PostgreSQL, 14 to 18, found in $DSQLTEST_POSTGRES (a directory, or the path
 // of postgres), on PATH, or where packages install it. If none is found, the error says what to
-// install. It runs on Linux and macOS; as root it runs as the user postgres, else nobody. All
+// install; the module dsqltest/embedded downloads one. It runs on Linux and macOS; as root it runs as the user postgres, else nobody. All
 // clusters of a process share one PostgreSQL server, which ends with the process. Each cluster is a
 // database of its own, so tests run in parallel.
 //

@@ -31,7 +31,8 @@ const howToInstall = `install PostgreSQL 14 or later, or set DSQLTEST_POSTGRES t
   Debian, Ubuntu  apt-get install postgresql
   Fedora          dnf install postgresql-server
   Alpine          apk add postgresql16
-  Homebrew        brew install postgresql@17`
+  Homebrew        brew install postgresql@17
+or let the tests download it once, import _ "github.com/go-dsql/dsql/dsqltest/embedded"`
 
 // installation is a PostgreSQL installation on this machine.
 type installation struct {
@@ -48,16 +49,33 @@ func Locate(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	in, err := find(ctx, acc, packagedIn)
+	in, err := findIn(ctx, acc, packagedIn, installPlaces(acc))
 	if err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("PostgreSQL %s, %s", in.version, in.postgres), nil
 }
 
-// find returns the PostgreSQL to run: the one that DSQLTEST_POSTGRES names, else the one on PATH,
-// else the newest match of the first pattern that matches any.
-func find(ctx context.Context, acc account, patterns []string) (installation, error) {
+// IgnorePackages makes this process not look where packages install PostgreSQL, for tests of what
+// happens on a machine without it.
+func IgnorePackages() { packagedIn = nil }
+
+// find returns the PostgreSQL to run, and brings one if there is none and the program can.
+func find(ctx context.Context, acc account) (installation, error) {
+	in, err := findIn(ctx, acc, packagedIn, installPlaces(acc))
+	if err == nil || Bring == nil || os.Getenv("DSQLTEST_POSTGRES") != "" {
+		return in, err
+	}
+	dir, err := Bring(ctx)
+	if err != nil {
+		return in, err
+	}
+	return inspect(ctx, acc, dir)
+}
+
+// findIn returns the PostgreSQL that DSQLTEST_POSTGRES names, else the one on PATH, else the newest
+// match of the first pattern that matches any, else the newest that Install left in the places.
+func findIn(ctx context.Context, acc account, patterns, places []string) (installation, error) {
 	if given := os.Getenv("DSQLTEST_POSTGRES"); given != "" {
 		in, err := inspect(ctx, acc, given)
 		if err != nil {
@@ -92,6 +110,11 @@ func find(ctx context.Context, acc account, patterns []string) (installation, er
 			looked = append(looked, pattern+": nothing")
 		}
 	}
+	newest, problems := installed(ctx, acc, places)
+	if newest.major > 0 {
+		return newest, nil
+	}
+	looked = append(looked, problems...)
 	if err := ctx.Err(); err != nil {
 		return installation{}, fmt.Errorf("dsqltest: looking for PostgreSQL: %w", err)
 	}

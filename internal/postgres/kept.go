@@ -38,7 +38,7 @@ func StartKept(ctx context.Context, dir string, lock *os.File, made string) (*Se
 	if err != nil {
 		return nil, "", err
 	}
-	in, err := find(ctx, acc, packagedIn)
+	in, err := find(ctx, acc)
 	if err != nil {
 		return nil, "", err
 	}

@@ -178,7 +178,7 @@ func privateCache(t *testing.T, acc account) string {
 func TestManyStartsShareOneTemplate(t *testing.T) {
 	acc, err := serverAccount()
 	require.NoError(t, err)
-	in, err := find(t.Context(), acc, packagedIn)
+	in, err := find(t.Context(), acc)
 	require.NoError(t, err)
 	cache := privateCache(t, acc)
 	var wait sync.WaitGroup
@@ -233,8 +233,8 @@ func TestNoPostgreSQLTellsWhereItLookedAndWhatToInstall(t *testing.T) {
 	t.Setenv("DSQLTEST_POSTGRES", "")
 	acc, err := serverAccount()
 	require.NoError(t, err)
-	_, err = find(t.Context(), acc, []string{"/nowhere/*/bin"})
-	for _, want := range []string{"PATH: no postgres", "/nowhere/*/bin: nothing", "apt-get install postgresql", "dnf install", "apk add", "brew install"} {
+	_, err = findIn(t.Context(), acc, []string{"/nowhere/*/bin"}, []string{"/nowhere/embedded"})
+	for _, want := range []string{"PATH: no postgres", "/nowhere/*/bin: nothing", "/nowhere/embedded: nothing", "import _ ", "apt-get install postgresql", "dnf install", "apk add", "brew install"} {
 		require.ErrorContains(t, err, want)
 	}
 }
@@ -296,7 +296,7 @@ func TestCancelledStart(t *testing.T) {
 func BenchmarkFirstStart(b *testing.B) {
 	acc, err := serverAccount()
 	require.NoError(b, err)
-	in, err := find(b.Context(), acc, packagedIn)
+	in, err := find(b.Context(), acc)
 	require.NoError(b, err)
 	for b.Loop() {
 		cache, err := os.MkdirTemp("/tmp", "dsqltest-cache")

@@ -22,21 +22,22 @@ var superviseScript string
 
 const (
 	startTimeout = time.Minute
-	minFree      = 64 << 20 // bytes that a template or a data directory needs, and some
+	minFree      = 64 << 20  // bytes that a template or a data directory needs, and some
+	installSpace = 256 << 20 // bytes that installing PostgreSQL needs, and some
 )
 
 // start starts a new server.
 func start(ctx context.Context) (*Server, error) {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
 	acc, err := serverAccount()
 	if err != nil {
 		return nil, err
 	}
-	in, err := find(ctx, acc, packagedIn)
+	in, err := find(ctx, acc)
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
 	template, err := newRecipe(in).template(ctx, acc, cachePlaces(acc))
 	if err != nil {
 		return nil, err
@@ -149,7 +150,7 @@ func dataParents() ([]string, error) {
 		case len(dir)+len("/dsqltest-XXXXXX/.s.PGSQL.5432") > 103:
 			err = fmt.Errorf("the path %s is too long for a socket", dir)
 		default:
-			err = checkSpace(dir)
+			err = checkSpace(dir, minFree)
 		}
 		if err != nil {
 			unusable = append(unusable, err)
@@ -163,10 +164,10 @@ func dataParents() ([]string, error) {
 	return parents, nil
 }
 
-// checkSpace returns an error if a directory's file system is full.
-func checkSpace(dir string) error {
-	if free := freeBytes(dir); free < minFree {
-		return fmt.Errorf("%s has %d MB of free space, not %d", dir, free>>20, minFree>>20)
+// checkSpace returns an error if a directory's file system has fewer bytes free than needed.
+func checkSpace(dir string, needed uint64) error {
+	if free := freeBytes(dir); free < needed {
+		return fmt.Errorf("%s has %d MB of free space, not %d", dir, free>>20, needed>>20)
 	}
 	return nil
 }

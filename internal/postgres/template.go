@@ -70,7 +70,7 @@ func (r recipe) template(ctx context.Context, acc account, places []string) (str
 			continue
 		}
 		defer cache.Close() // unlocks
-		if err := checkSpace(place); err != nil && !complete(filepath.Join(place, r.name())) {
+		if err := checkSpace(place, minFree); err != nil && !complete(filepath.Join(place, r.name())) {
 			unusable = append(unusable, err)
 			continue
 		}

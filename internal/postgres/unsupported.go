@@ -28,3 +28,12 @@ func StartKept(ctx context.Context, _ string, _ *os.File, _ string) (*Server, st
 
 // Stop does nothing.
 func (s *Server) Stop() error { return nil }
+
+// Install fails as Start does.
+func Install(context.Context, string, func(context.Context, string) error) (string, error) {
+	_, err := start(context.Background())
+	return "", err
+}
+
+// IgnorePackages does nothing: there is nothing to ignore.
+func IgnorePackages() {}
