@@ -62,7 +62,7 @@ func statements(block string) []string {
 	return strings.Split(strings.TrimSuffix(strings.TrimSpace(block), ";"), ";\n")
 }
 
-// The documented statements give a service what it needs: its own tables, and what admin creates.
+// With the documented statements a service has what it needs: its own tables, and what admin creates.
 func TestDocumentedRolesWork(t *testing.T) {
 	setup, grants := blocks(t, "README.md", "sql")[0], blocks(t, "docs/credentials.md", "sql")
 	require.Equal(t, setup, grants[0])

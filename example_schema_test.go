@@ -6,25 +6,35 @@ import (
 	"log"
 	"testing/fstest"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/occ"
 )
 
-// Create a unique index and use it when it is valid.
-func ExampleCreateIndex() {
-	ctx := context.Background()
+// localPool opens a pool of a local cluster, and returns what ends both.
+func localPool(ctx context.Context) (*pgxpool.Pool, func()) {
 	c := local(ctx)
-	defer c.Close()
 	pool, err := dsql.NewPool(ctx, c.Endpoint(), c.Region(), c.Options()...)
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer pool.Close()
+	return pool, func() {
+		pool.Close()
+		c.Close()
+	}
+}
+
+// Create a unique index and use it when it is valid.
+func ExampleCreateIndex() {
+	ctx := context.Background()
+	pool, end := localPool(ctx)
+	defer end()
 	if _, err := pool.Exec(ctx, "CREATE TABLE city (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), name text)"); err != nil {
 		log.Fatal(err)
 	}
 
-	err = dsql.CreateIndex(ctx, pool, "CREATE UNIQUE INDEX ASYNC IF NOT EXISTS city_name ON city (name)")
+	err := dsql.CreateIndex(ctx, pool, "CREATE UNIQUE INDEX ASYNC IF NOT EXISTS city_name ON city (name)")
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -36,13 +46,8 @@ func ExampleCreateIndex() {
 // Validate a constraint, which is a job as the build of an index is.
 func ExampleWaitForJob() {
 	ctx := context.Background()
-	c := local(ctx)
-	defer c.Close()
-	pool, err := dsql.NewPool(ctx, c.Endpoint(), c.Region(), c.Options()...)
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer pool.Close()
+	pool, end := localPool(ctx)
+	defer end()
 	schema := fstest.MapFS{"1.sql": {Data: []byte(`
 		CREATE TABLE city (name text PRIMARY KEY, population bigint);
 		INSERT INTO city VALUES ('Quito', 1763000);
@@ -52,7 +57,7 @@ func ExampleWaitForJob() {
 	}
 
 	var job string
-	err = occ.Retry(ctx, func(ctx context.Context) error {
+	err := occ.Retry(ctx, func(ctx context.Context) error {
 		return pool.QueryRow(ctx, "ALTER TABLE ASYNC city VALIDATE CONSTRAINT positive").Scan(&job)
 	})
 	if err != nil {
@@ -65,13 +70,8 @@ func ExampleWaitForJob() {
 // Apply schema files with each start of a service.
 func ExampleApplySchema() {
 	ctx := context.Background()
-	c := local(ctx)
-	defer c.Close()
-	pool, err := dsql.NewPool(ctx, c.Endpoint(), c.Region(), c.Options()...)
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer pool.Close()
+	pool, end := localPool(ctx)
+	defer end()
 
 	files := fstest.MapFS{ // or an embed.FS, or os.DirFS
 		"001_city.sql": {Data: []byte("CREATE TABLE IF NOT EXISTS city (id int PRIMARY KEY, name text);")},
@@ -84,7 +84,7 @@ func ExampleApplySchema() {
 		}
 	}
 	var n int
-	err = pool.QueryRow(ctx, "SELECT count(*) FROM city").Scan(&n)
+	err := pool.QueryRow(ctx, "SELECT count(*) FROM city").Scan(&n)
 	fmt.Println(n, err)
 	// Output: 2 <nil>
 }

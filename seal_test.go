@@ -30,7 +30,7 @@ func TestWhatTheServerSees(t *testing.T) {
 
 			require.Len(t, s.Conns(), 1)
 			c := s.Conns()[0]
-			require.True(t, c.Direct, "TLS begins at once")
+			require.True(t, c.Direct, "TLS is direct")
 			require.EqualValues(t, 0x16, c.First[0])
 			require.Equal(t, host, c.TLS.ServerName)
 			require.Equal(t, "postgresql", c.TLS.NegotiatedProtocol)

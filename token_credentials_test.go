@@ -183,7 +183,7 @@ func TestAssumedRoleIsOneSTSCallForManyConnections(t *testing.T) {
 	}
 }
 
-func TestCancelledContextIsNotMissingCredentials(t *testing.T) {
+func TestCanceledContextIsNotMissingCredentials(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	provider, calls := harness.Provider(func(context.Context, int64) (aws.Credentials, error) { return harness.Expiring(time.Hour), nil })

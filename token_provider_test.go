@@ -108,7 +108,7 @@ func TestConstructionWaits30SecondsForCredentials(t *testing.T) {
 	})
 }
 
-func TestCancelledConstructionSaysSo(t *testing.T) {
+func TestCanceledConstructionSaysSo(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	provider, _ := harness.Provider(func(ctx context.Context, _ int64) (aws.Credentials, error) {
 		cancel()

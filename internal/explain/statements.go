@@ -20,7 +20,7 @@ var connectCases = []stateCase{
 	{"", "must have the LOGIN attribute", "The role {role} lacks the LOGIN attribute. Run as admin: ALTER ROLE {role} WITH LOGIN."},
 	{"28000", "does not exist", "The role {role} does not exist in the cluster. Run as admin: CREATE ROLE {role} WITH LOGIN, then AWS IAM GRANT {role} TO '<ARN of the IAM principal>'."},
 	{"53300", "", "The cluster has reached its quota of open connections (10,000 unless raised). Retry later, use smaller pools (pool_max_conns times the number of processes), or request a higher quota."},
-	{"53400", "", "Connections were opened faster than the cluster's quota allows (100 per second after a burst of 1,000, for all clients together). Retry later; keep connections in one pool; if many processes start together, give each a share of the rate with WithConnectRate."},
+	{"53400", "", "Connections were opened faster than the cluster's quota allows (100 per second after a burst of 1,000, for all clients together). Retry later; keep connections in one pool; if many processes start together, divide the rate among them with WithConnectRate."},
 }
 
 var transactionCases = []stateCase{

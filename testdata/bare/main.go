@@ -1,5 +1,5 @@
 // Command bare connects to an endpoint that is not there, from a process without
-// environment, home or /tmp, and prints each name looked up and address dialled.
+// environment, home or /tmp, and prints each name looked up and address dialed.
 package main
 
 import (
