@@ -5,6 +5,8 @@ import (
 	"testing/fstest"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-dsql/dsql/occ"
 )
 
 func TestSchemaAppliesFilesInOrderAndWaitsForIndexes(t *testing.T) {
@@ -40,4 +42,20 @@ func TestSchemaNamesTheFileAndTheStatementThatFails(t *testing.T) {
 		require.ErrorContains(t, c.ApplySchema(t.Context(), fstest.MapFS{"1.sql": {Data: []byte(text)}}), want)
 	}
 	require.ErrorContains(t, c.ApplySchema(t.Context(), fstest.MapFS{}), "dsqltest: the schema must have files *.sql")
+}
+
+// A copy of a schema knows its functions, any of which may write.
+func TestFunctionsOfACopiedSchemaConflict(t *testing.T) {
+	schema := fstest.MapFS{"1.sql": {Data: []byte(`CREATE TABLE n (id int PRIMARY KEY, v int);
+		INSERT INTO n VALUES (1, 0);
+		CREATE FUNCTION add_one() RETURNS void LANGUAGE sql AS 'UPDATE n SET v = v + 1 WHERE id = 1'`)}}
+	for range 2 {
+		c := Start(t)
+		Schema(t, c, schema)
+		a, b := connect(t, c), connect(t, c)
+		apply(t, a, "BEGIN", "SELECT add_one()")
+		apply(t, b, "BEGIN", "SELECT add_one()", "COMMIT")
+		_, err := a.Exec(t.Context(), "COMMIT")
+		require.True(t, occ.IsConflict(err), "%v", err)
+	}
 }

@@ -165,7 +165,7 @@ func (b *bank) count(t *testing.T, id int, err error) {
 func (b *bank) wait(t *testing.T, n int64) {
 	t.Helper()
 	goal := b.done.Load() + n
-	require.Eventually(t, func() bool { return b.done.Load() >= goal }, 20*time.Second, 10*time.Millisecond, "%+v %+v", b.connector.Endpoints(), b.pool.Stat().TotalConns())
+	require.Eventually(t, func() bool { return b.done.Load() >= goal }, time.Minute, 10*time.Millisecond, "%+v %+v", b.connector.Endpoints(), b.pool.Stat().TotalConns())
 }
 
 // check compares what was reported with what is in the database.

@@ -106,7 +106,7 @@ func TestServeKeepsWhatWasCommitted(t *testing.T) {
 	data, schema := filepath.Join(shortDir(t), "data"), t.TempDir()
 	writeIn(t, schema, "1.sql", dataSchema)
 	args := []string{"--data", data, "--schema", schema, "--role", "app"}
-	var acknowledged atomic.Int64
+	var acknowledged, ids atomic.Int64 // one may have been committed and not acknowledged
 	for _, everything := range []bool{false, true} {
 		s := serve(t, args...)
 		conn := dial(t, s.env)
@@ -114,8 +114,8 @@ func TestServeKeepsWhatWasCommitted(t *testing.T) {
 		before := acknowledged.Load()
 		go func() {
 			defer close(done)
-			for n := before; ; n++ {
-				if _, err := conn.Exec(t.Context(), "INSERT INTO app.t VALUES ($1)", n); err != nil {
+			for {
+				if _, err := conn.Exec(t.Context(), "INSERT INTO app.t VALUES ($1)", ids.Add(1)); err != nil {
 					return
 				}
 				acknowledged.Add(1)
@@ -137,7 +137,6 @@ func TestServeKeepsWhatWasCommitted(t *testing.T) {
 		s = serve(t, args...) // at once: it waits for the end of what was killed
 		require.GreaterOrEqual(t, int64(count(t, dial(t, s.env))), acknowledged.Load())
 		s.stop(t)
-		acknowledged.Add(1) // one may have been committed and not acknowledged
 	}
 }
 

@@ -2,7 +2,8 @@
 // one temporary server for each process, started on first use and removed with the process.
 //
 // The server listens on a unix socket only, in a directory that other users cannot enter. Nothing
-// in it is durable: it runs without fsync and is never shut down cleanly.
+// in it is durable: it runs without fsync and is never shut down cleanly. Only the data of StartKept
+// is, which stays in a directory of the caller's.
 package postgres
 
 import (
