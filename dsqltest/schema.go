@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/occ"
@@ -118,11 +119,24 @@ func (c *Cluster) applyUnits(ctx context.Context, units []unit) error {
 	}
 	defer conn.Close(context.Background())
 	for _, u := range units {
-		if err := occ.Retry(ctx, func(ctx context.Context) error { return u.exec(ctx, conn) }); err != nil {
+		if err := occ.Retry(ctx, func(ctx context.Context) error { return u.apply(ctx, conn) }); err != nil {
 			return err
 		}
 	}
 	return waitForJobs(ctx, conn)
+}
+
+// apply executes the statements. A constraint may have to wait for its index.
+func (u unit) apply(ctx context.Context, conn *pgx.Conn) error {
+	err := u.exec(ctx, conn)
+	var told *pgconn.PgError
+	if !errors.As(err, &told) || told.Code != "55000" {
+		return err
+	}
+	if err := waitForJobs(ctx, conn); err != nil {
+		return err
+	}
+	return u.exec(ctx, conn)
 }
 
 // exec executes the statements once.

@@ -18,7 +18,7 @@ var clauseRules = []Rule{
 	})),
 }
 
-// callRules apply to calls of PostgreSQL's functions that DSQL does not have. dialect.sql of
+// callRules apply to calls of PostgreSQL's functions that DSQL does not have. catalog.sql of
 // internal/postgres refuses them too, as SQL functions may call them.
 var callRules = []Rule{
 	special("set_config", `setting configuration parameter "search_path" not supported`, Observed, "SELECT set_config('search_path', 'app', false)", refuseSetConfig),

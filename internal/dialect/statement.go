@@ -183,8 +183,11 @@ func (s source) writesInWith() bool {
 // rewrite replaces DSQL's own SQL by PostgreSQL's.
 func (s source) rewrite(st *Statement) {
 	if rest, ok := match(s.ts, "create unique? index async"); ok {
-		async := s.ts[len(s.ts)-len(rest)-1:]
-		st.SQL = fmt.Sprintf("SELECT sys.build_index(%s) AS job_id", quote(s.without(async[:1])))
+		index := quote(s.without(s.ts[len(s.ts)-len(rest)-1:][:1]))
+		if has(s.ts, "create unique") {
+			index += ", " + quote("CREATE INDEX "+s.text(rest))
+		}
+		st.SQL = fmt.Sprintf("SELECT sys.build_index(%s) AS job_id", index)
 		st.Tag = "CREATE INDEX"
 		return
 	}
