@@ -35,14 +35,14 @@ LANGUAGE plpgsql SECURITY DEFINER SET session_replication_role = replica AS $$
 DECLARE
 	t record;
 	c record;
-	made oid[] := '{}';
+	tables oid[] := '{}';
 BEGIN
 	FOR t IN SELECT * FROM sys.tables_of(statements) LOOP
 		CONTINUE WHEN pg_catalog.to_regclass('pg_temp.' || pg_catalog.quote_ident(t.name)) IS NOT NULL;
 		EXECUTE pg_catalog.format('CREATE TEMP TABLE %I (LIKE %I.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED INCLUDING INDEXES)', t.name, t.schema, t.name);
-		UPDATE pg_catalog.engine_pg_index c SET indisunique = false FROM pg_catalog.engine_pg_index o -- there may be duplicates
-			WHERE o.indrelid = t.id AND NOT o.indisvalid AND o.indkey::text = c.indkey::text
-			AND c.indrelid = pg_catalog.to_regclass('pg_temp.' || pg_catalog.quote_ident(t.name));
+		UPDATE pg_catalog.engine_pg_index made SET indisunique = false FROM pg_catalog.engine_pg_index other -- there may be duplicates
+			WHERE other.indrelid = t.id AND NOT other.indisvalid AND other.indkey::text = made.indkey::text
+			AND made.indrelid = pg_catalog.to_regclass('pg_temp.' || pg_catalog.quote_ident(t.name));
 		FOR c IN SELECT attname, attidentity FROM pg_catalog.pg_attribute WHERE attrelid = t.id AND attidentity <> '' LOOP
 			EXECUTE pg_catalog.format('ALTER TABLE pg_temp.%I ALTER COLUMN %I SET DEFAULT pg_catalog.nextval(%L)', t.name, c.attname,
 				pg_catalog.pg_get_serial_sequence(pg_catalog.format('%I.%I', t.schema, t.name), c.attname));
@@ -52,14 +52,14 @@ BEGIN
 		END IF;
 		UPDATE pg_catalog.pg_class SET relowner = o.relowner, relacl = o.relacl FROM pg_catalog.pg_class o
 			WHERE o.oid = t.id AND pg_class.oid = pg_catalog.to_regclass('pg_temp.' || pg_catalog.quote_ident(t.name));
-		made := made || t.id;
+		tables := tables || t.id;
 		copied_schema := t.schema;
 		copied_name := t.name;
 		RETURN NEXT;
 	END LOOP;
 	FOR c IN SELECT f.oid AS key, r.relname AS name, p.relname AS parent FROM pg_catalog.pg_constraint f
 		JOIN pg_catalog.pg_class r ON r.oid = f.conrelid JOIN pg_catalog.pg_class p ON p.oid = f.confrelid
-		WHERE f.contype = 'f' AND f.conrelid = ANY (made) AND f.confrelid = ANY (made) LOOP
+		WHERE f.contype = 'f' AND f.conrelid = ANY (tables) AND f.confrelid = ANY (tables) LOOP
 		EXECUTE pg_catalog.format('ALTER TABLE pg_temp.%I ADD %s', c.name,
 			pg_catalog.regexp_replace(sys.engine_constraint(c.key), 'REFERENCES .*?\(', pg_catalog.format('REFERENCES pg_temp.%I(', c.parent)));
 	END LOOP;
