@@ -8,6 +8,8 @@ package dialect
 import (
 	"fmt"
 	"strings"
+
+	"github.com/go-dsql/dsql/internal/params"
 )
 
 // ServerVersion is DSQL's server_version.
@@ -37,6 +39,8 @@ type Statement struct {
 	SQL     string // what PostgreSQL is to run
 	Tag     string // the command tag, if not PostgreSQL's
 	Refusal *Refusal
+	// OutsideBlock is why DSQL refuses the statement outside a transaction block, if it does so there.
+	OutsideBlock *Refusal
 	// Instead is a Lock without its locking clause.
 	Instead string
 	// EstimatesCost is for EXPLAIN ANALYZE VERBOSE as text, whose answer DSQL ends with an
@@ -204,6 +208,9 @@ func (s source) rewrite(st *Statement) {
 	if _, ok := match(s.ts, "show server_version_num"); ok {
 		st.SQL, st.Tag = "SELECT '160015' AS server_version_num", "SHOW"
 		return
+	}
+	if name, _, _ := setting(s.ts); name == "role" { // of SET LOCAL
+		st.OutsideBlock = &Refusal{Code: "0A000", Message: params.RefusalMessage(name)}
 	}
 	st.EstimatesCost = estimatesCost(s.ts)
 	s.rewriteTable(st)
