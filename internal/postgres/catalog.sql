@@ -137,3 +137,8 @@ BEGIN
 		$$CASE name WHEN 'server_version' THEN '16.15' WHEN 'server_version_num' THEN '160015' ELSE setting END AS setting,$$), ';');
 END
 $do$;
+
+-- DSQL does not have them.
+ALTER VIEW pg_catalog.pg_locks RENAME TO engine_pg_locks;
+
+ALTER VIEW pg_catalog.pg_stat_activity RENAME TO engine_pg_stat_activity;

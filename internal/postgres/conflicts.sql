@@ -73,7 +73,7 @@ CREATE FUNCTION sys.mark_locked(statements text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET session_replication_role = replica AS $$
 DECLARE
 	t record;
-	own text[] := (SELECT pg_catalog.array_agg(transactionid::text) FROM pg_catalog.pg_locks
+	own text[] := (SELECT pg_catalog.array_agg(transactionid::text) FROM pg_catalog.engine_pg_locks
 		WHERE locktype = 'transactionid' AND granted AND pid = pg_catalog.pg_backend_pid());
 BEGIN
 	FOR t IN SELECT * FROM sys.tables_of(statements) LOOP

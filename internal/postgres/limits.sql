@@ -46,6 +46,7 @@ DECLARE
 	n bigint;
 	size bigint;
 	longest bigint;
+	key record;
 BEGIN
 	SELECT pg_catalog.count(*), pg_catalog.sum(pg_catalog.pg_column_size(changed)), pg_catalog.max(pg_catalog.pg_column_size(changed))
 		INTO n, size, longest FROM changed;
@@ -57,6 +58,17 @@ BEGIN
 		IF longest > 2097152 THEN
 			RAISE 'maximum row size exceeded' USING ERRCODE = '54000';
 		END IF;
+	END IF;
+	IF longest > 1900 AND tg_op <> 'DELETE' THEN
+		FOR key IN SELECT pg_catalog.string_agg(pg_catalog.format('coalesce(pg_catalog.octet_length(%I::text), 0)', a.attname), ' + ') AS size
+			FROM pg_catalog.pg_index i JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts - 1])
+			WHERE i.indrelid = tg_relid AND i.indpred IS NULL AND a.atttypid IN ('text'::pg_catalog.regtype, 'varchar'::pg_catalog.regtype, 'bpchar'::pg_catalog.regtype)
+			GROUP BY i.indexrelid LOOP
+			EXECUTE 'SELECT pg_catalog.max(' || key.size || ') FROM changed' INTO longest;
+			IF longest > 1981 THEN
+				RAISE 'key size too large' USING ERRCODE = '54000';
+			END IF;
+		END LOOP;
 	END IF;
 	n := n + coalesce(nullif(sys.engine_setting('dsqltest.rows', true), ''), '0')::bigint;
 	size := size + coalesce(nullif(sys.engine_setting('dsqltest.bytes', true), ''), '0')::bigint;
@@ -157,6 +169,10 @@ BEGIN
 		RAISE 'more than 5 extended statistics per table are not allowed' USING ERRCODE = '54000';
 	ELSIF EXISTS (SELECT FROM pg_constraint WHERE conrelid = t AND contype IN ('p', 'u') AND condeferrable) THEN
 		RAISE 'DEFERRABLE constraint not supported' USING ERRCODE = '0A000';
+	END IF;
+	IF EXISTS (SELECT FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indexrelid AND a.attnum <= i.indnkeyatts AND a.atttypmod > 4
+		WHERE i.indrelid = t AND a.atttypid IN ('varchar'::regtype, 'bpchar'::regtype) GROUP BY i.indexrelid HAVING sum(a.atttypmod - 4) > 2000) THEN
+		RAISE 'key size greater than 2000 bytes not supported' USING ERRCODE = '54000';
 	END IF;
 	SELECT regexp_replace(j.object_name, '^.*\.', '') INTO refused FROM pg_constraint c JOIN sys.jobs j ON j.object_id = c.conindid AND j.update_time IS NULL
 		WHERE c.conrelid = t AND c.contype = 'u';
