@@ -88,6 +88,14 @@ func TestLockIsReadWithoutLocking(t *testing.T) {
 	} {
 		require.Equal(t, want, one(t, sql).Instead, sql)
 	}
+	for sql, want := range map[string]string{
+		"SELECT n FROM t FOR UPDATE OF t NOWAIT;":              "SELECT n FROM t FOR UPDATE OF t ",
+		"SELECT n FROM t FOR UPDATE SKIP LOCKED LIMIT 1":       "SELECT n FROM t FOR UPDATE  LIMIT 1",
+		"SELECT n FROM t WHERE locked FOR KEY SHARE OF locked": "SELECT n FROM t WHERE locked FOR KEY SHARE OF locked",
+		"SELECT n FROM skip FOR UPDATE OF skip, nowait NOWAIT": "SELECT n FROM skip FOR UPDATE OF skip, nowait ",
+	} {
+		require.Equal(t, want, one(t, sql).SQL, sql)
+	}
 }
 
 func TestWhatPostgreSQLIsToRun(t *testing.T) {

@@ -113,7 +113,7 @@ func parse(s source, sql string) Statement {
 	switch st.Kind {
 	case Write: // as it is
 	case Lock:
-		st.Instead = s.unlocked()
+		st.SQL, st.Instead = s.waiting(sql), s.unlocked()
 	default:
 		s.rewrite(&st)
 	}

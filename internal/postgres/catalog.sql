@@ -46,7 +46,8 @@ DECLARE
 	f record;
 BEGIN
 	FOR f IN SELECT oid, proname FROM pg_catalog.pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace
-		AND (proname ~ '^pg_(try_)?advisory_' OR proname IN ('inet_server_addr', 'inet_server_port', 'set_config')) LOOP
+		AND (proname ~ '^pg_(try_)?advisory_' OR proname ~ '^lo(read|write|_[a-z0-9_]+)$'
+			OR proname IN ('inet_server_addr', 'inet_server_port', 'set_config', 'pg_notify', 'pg_export_snapshot')) LOOP
 		UPDATE pg_catalog.pg_proc SET oid = (f.oid::bigint + 4000000000)::oid, proisstrict = false,
 			prolang = (SELECT oid FROM pg_catalog.pg_language WHERE lanname = 'plpgsql'),
 			prosrc = CASE f.proname
