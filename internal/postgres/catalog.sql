@@ -79,7 +79,9 @@ DECLARE
 BEGIN
 	FOR missing IN SELECT * FROM (VALUES ('pg_database', 'datlocprovider', '''c''::"char"', ''), ('pg_database', 'daticulocale', 'NULL::text', 'datlocale'),
 		('pg_database', 'daticurules', 'NULL::text', ''), ('pg_database', 'datcollversion', 'NULL::text', ''),
-		('pg_collation', 'colliculocale', 'NULL::text', 'colllocale'), ('pg_collation', 'collicurules', 'NULL::text', '')) AS m (c, name, otherwise, later)
+		('pg_collation', 'colliculocale', 'NULL::text', 'colllocale'), ('pg_collation', 'collicurules', 'NULL::text', ''),
+		('pg_index', 'indnullsnotdistinct', 'false', ''), ('pg_publication_rel', 'prqual', 'NULL::pg_node_tree', ''),
+		('pg_publication_rel', 'prattrs', 'NULL::int2vector', '')) AS m (c, name, otherwise, later)
 		WHERE c = catalog AND name <> ALL (columns) LOOP
 		expressions := expressions || (CASE WHEN missing.later = ANY (columns) THEN missing.later ELSE missing.otherwise END || ' AS ' || missing.name);
 	END LOOP;
@@ -95,6 +97,17 @@ CALL sys.show_instead('pg_database', 'datname', $$'postgres'::pg_catalog.name$$,
 CALL sys.show_instead('pg_am', 'amname', $$CASE amname WHEN 'btree' THEN 'btree_index' ELSE amname END$$, $$amname IN ('btree', 'heap')$$);
 
 CALL sys.show_instead('pg_collation', 'collname', 'collname', 'true');
+
+CALL sys.show_instead('pg_publication_rel', 'prrelid', 'prrelid', 'true');
+
+DO $do$
+BEGIN
+	IF pg_catalog.to_regclass('pg_catalog.pg_publication_namespace') IS NULL THEN -- before PostgreSQL 15
+		CREATE VIEW pg_catalog.pg_publication_namespace AS SELECT NULL::oid AS oid, NULL::oid AS pnpubid, NULL::oid AS pnnspid WHERE false;
+		GRANT SELECT ON pg_catalog.pg_publication_namespace TO PUBLIC;
+	END IF;
+END
+$do$;
 
 -- A table is stored by its primary key, whose index therefore has all other columns.
 CREATE FUNCTION sys.with_all_columns(definition text, index oid) RETURNS text LANGUAGE sql STABLE AS $$
