@@ -34,6 +34,22 @@ func TestCatalogShowsOneCluster(t *testing.T) {
 	require.Equal(t, "id", value("SELECT pg_get_indexdef('\"T t_pkey\"'::regclass, 1, true)"))
 }
 
+func TestStorageModes(t *testing.T) {
+	conn := connect(t, Start(t))
+	apply(t, conn, `CREATE TABLE t (id int STORAGE PLAIN PRIMARY KEY, a text STORAGE EXTERNAL NOT NULL, "B b" text STORAGE main, n numeric STORAGE DEFAULT, d text)`,
+		"ALTER TABLE t ADD COLUMN e bytea STORAGE PLAIN", "ALTER TABLE t ADD f text STORAGE DEFAULT", "ALTER TABLE t ALTER d SET STORAGE MAIN")
+	modes := func() (modes string) {
+		t.Helper()
+		require.NoError(t, conn.QueryRow(t.Context(), "SELECT string_agg(attstorage::text, '' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 't'::regclass AND attnum > 0").Scan(&modes))
+		return modes
+	}
+	require.Equal(t, "pemmmpx", modes())
+	apply(t, conn, `ALTER TABLE t ALTER "B b" SET STORAGE DEFAULT, ALTER COLUMN n SET STORAGE EXTERNAL`, "ALTER TABLE t ALTER a SET STORAGE DEFAULT")
+	require.Equal(t, "pxxempx", modes())
+	_, err := conn.Exec(t.Context(), "CREATE TABLE u (id int STORAGE EXTENDED)")
+	requireError(t, err, "0A000", "column data type integer can only have storage PLAIN")
+}
+
 // What a statement's words do not show, the engine refuses.
 func TestFunctionsThatSQLFunctionsCallAreRefused(t *testing.T) {
 	conn := connect(t, Start(t))

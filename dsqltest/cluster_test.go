@@ -112,7 +112,7 @@ func TestCloseCutsConnectionsAndRemovesTheDatabase(t *testing.T) {
 	}()
 	require.Eventually(t, func() bool {
 		var found bool
-		err := idle.QueryRow(t.Context(), "SELECT true FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'", busy.PgConn().PID()).Scan(&found)
+		err := idle.QueryRow(t.Context(), "SELECT true FROM engine_pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'", busy.PgConn().PID()).Scan(&found)
 		return err == nil && found
 	}, testWait, tick)
 

@@ -25,6 +25,16 @@ func TestSchemaAppliesFilesInOrderAndWaitsForIndexes(t *testing.T) {
 	require.Equal(t, "completed", status)
 }
 
+func TestSchemaWaitsForTheIndexOfAConstraint(t *testing.T) {
+	c := Start(t)
+	Schema(t, c, fstest.MapFS{"1.sql": {Data: []byte(`CREATE TABLE city (id int PRIMARY KEY, name text);
+		CREATE UNIQUE INDEX ASYNC city_name ON city (name);
+		ALTER TABLE city ADD CONSTRAINT city_name UNIQUE USING INDEX city_name;`)}})
+	var contype string
+	require.NoError(t, connect(t, c).QueryRow(t.Context(), "SELECT contype::text FROM pg_constraint WHERE conname = 'city_name'").Scan(&contype))
+	require.Equal(t, "u", contype)
+}
+
 func TestSchemaIsTriedAgainAfterAConflict(t *testing.T) {
 	c := Start(t)
 	apply(t, connect(t, c), "CREATE TABLE t (id int PRIMARY KEY)")

@@ -88,13 +88,21 @@ func TestLockIsReadWithoutLocking(t *testing.T) {
 	} {
 		require.Equal(t, want, one(t, sql).Instead, sql)
 	}
+	for sql, want := range map[string]string{
+		"SELECT n FROM t FOR UPDATE OF t NOWAIT;":              "SELECT n FROM t FOR UPDATE OF t ",
+		"SELECT n FROM t FOR UPDATE SKIP LOCKED LIMIT 1":       "SELECT n FROM t FOR UPDATE  LIMIT 1",
+		"SELECT n FROM t WHERE locked FOR KEY SHARE OF locked": "SELECT n FROM t WHERE locked FOR KEY SHARE OF locked",
+		"SELECT n FROM skip FOR UPDATE OF skip, nowait NOWAIT": "SELECT n FROM skip FOR UPDATE OF skip, nowait ",
+	} {
+		require.Equal(t, want, one(t, sql).SQL, sql)
+	}
 }
 
 func TestWhatPostgreSQLIsToRun(t *testing.T) {
 	for _, tt := range []struct{ sql, want, tag string }{
 		{"SELECT 1", "SELECT 1", ""},
 		{"CREATE INDEX ASYNC i ON t (n)", "SELECT job_id FROM sys.build_index('CREATE INDEX  i ON t (n)') AS job_id WHERE job_id IS NOT NULL", "CREATE INDEX"},
-		{"create unique index /* x */ async on t ((a || 'b'));", "SELECT job_id FROM sys.build_index('create unique index /* x */  on t ((a || ''b''))') AS job_id WHERE job_id IS NOT NULL", "CREATE INDEX"},
+		{"create unique index /* x */ async on t ((a || 'b'));", "SELECT job_id FROM sys.build_index('create unique index /* x */  on t ((a || ''b''))', 'CREATE INDEX on t ((a || ''b''))') AS job_id WHERE job_id IS NOT NULL", "CREATE INDEX"},
 		{"ALTER TABLE ASYNC t VALIDATE CONSTRAINT c", "SELECT sys.validate_constraint('ALTER TABLE  t VALIDATE CONSTRAINT c') AS job_id", "ALTER TABLE"},
 		{"SHOW server_version", "SELECT '16.15' AS server_version", "SHOW"},
 		{"SET LOCAL disable_sync_create_index = off", "SET LOCAL dsql.disable_sync_create_index = off", ""},

@@ -2,6 +2,7 @@ package dialect
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -18,7 +19,7 @@ var clauseRules = []Rule{
 	})),
 }
 
-// callRules apply to calls of PostgreSQL's functions that DSQL does not have. dialect.sql of
+// callRules apply to calls of PostgreSQL's functions that DSQL does not have. catalog.sql of
 // internal/postgres refuses them too, as SQL functions may call them.
 var callRules = []Rule{
 	special("set_config", `setting configuration parameter "search_path" not supported`, Observed, "SELECT set_config('search_path', 'app', false)", refuseSetConfig),
@@ -30,6 +31,14 @@ var callRules = []Rule{
 	})),
 	special("inet_server_addr", "function inet_server_addr not supported", Observed, "SELECT inet_server_addr()", callOf("inet_server_addr", noFunction)),
 	special("inet_server_port", "function inet_server_port not supported", Observed, "SELECT inet_server_port()", callOf("inet_server_port", noFunction)),
+	special("pg_notify", "function pg_notify not supported", Unverified, "SELECT pg_notify('c', 'x')", callOf("pg_notify", noFunction)),
+	special("pg_export_snapshot", "function pg_export_snapshot not supported", Unverified, "SELECT pg_export_snapshot()", callOf("pg_export_snapshot", noFunction)),
+	special("large objects", "function lo_create not supported", Unverified, "SELECT lo_create(0)", call(func(f string) string {
+		if slices.Contains(largeObjects, f) {
+			return noFunction(f)
+		}
+		return ""
+	})),
 	special("line", "datatype line not supported", Recorded, "SELECT line(point(0, 0), point(1, 1))", callOf("line", noType)),
 	special("circle", "datatype circle not supported", Recorded, "SELECT circle(point(0, 0), 1)", callOf("circle", noType)),
 	special("sys.wait_for_job as a function", "sys.wait_for_job(text) is a procedure", Recorded, "SELECT sys.wait_for_job('x')", func(ts []token) string {
@@ -40,6 +49,12 @@ var callRules = []Rule{
 		}
 		return ""
 	}).withCode("42809", "To call a procedure, use CALL."),
+}
+
+// largeObjects lists the functions on large objects.
+var largeObjects = []string{
+	"lo_close", "lo_creat", "lo_create", "lo_export", "lo_from_bytea", "lo_get", "lo_import", "lo_lseek", "lo_lseek64", "lo_open", "lo_put",
+	"lo_tell", "lo_tell64", "lo_truncate", "lo_truncate64", "lo_unlink", "loread", "lowrite",
 }
 
 const lockingClauses = "locking clauses other than FOR UPDATE/FOR KEY SHARE are not supported"

@@ -40,6 +40,12 @@ func scan(sql string) []token {
 			continue
 		}
 		t := next(sql, at)
+		if n := len(ts); n > 0 && t.continues(ts[n-1], sql) {
+			ts[n-1].text += t.text
+			ts[n-1].end = t.end
+			at = t.end
+			continue
+		}
 		if t.is(")") && depth > 0 {
 			depth--
 		}
@@ -101,8 +107,12 @@ func next(sql string, at int) token {
 	switch {
 	case c == '\'':
 		return quotedToken(sql, at, at+1, literal, false)
-	case (c == 'e' || c == 'E') && at+1 < len(sql) && sql[at+1] == '\'':
+	case (c == 'e' || c == 'E') && strings.HasPrefix(sql[at+1:], "'"):
 		return quotedToken(sql, at, at+2, literal, true)
+	case (c == 'u' || c == 'U') && strings.HasPrefix(sql[at+1:], "&'"):
+		return unicodeToken(sql, at, literal)
+	case (c == 'u' || c == 'U') && strings.HasPrefix(sql[at+1:], `&"`):
+		return unicodeToken(sql, at, quoted)
 	case c == '"':
 		return quotedToken(sql, at, at+1, quoted, false)
 	case isLetter(c):
@@ -121,29 +131,6 @@ func next(sql string, at int) token {
 		return dollarToken(sql, at)
 	}
 	return token{kind: symbol, text: sql[at : at+1], start: at, end: at + 1}
-}
-
-// quotedToken reads to the closing quote, which is the character before from and
-// stands for itself when doubled.
-func quotedToken(sql string, start, from int, k kind, backslashes bool) token {
-	quote := sql[from-1]
-	var text strings.Builder
-	for at := from; at < len(sql); at++ {
-		c := sql[at]
-		switch {
-		case backslashes && c == '\\' && at+1 < len(sql):
-			at++
-			text.WriteByte(sql[at])
-		case c != quote:
-			text.WriteByte(c)
-		case at+1 < len(sql) && sql[at+1] == quote:
-			at++
-			text.WriteByte(c)
-		default:
-			return token{kind: k, text: text.String(), start: start, end: at + 1}
-		}
-	}
-	return token{kind: k, text: text.String(), start: start, end: len(sql)}
 }
 
 // dollarToken reads a parameter, a dollar-quoted string, or a lone dollar.

@@ -31,3 +31,14 @@ func (s source) unlocked() string {
 	start, end := s.lockingClause()
 	return s.without(s.ts[start:end])
 }
+
+// waiting returns a Lock without NOWAIT and SKIP LOCKED: on DSQL no row is locked.
+func (s source) waiting(sql string) string {
+	start, end := s.lockingClause()
+	for i := start + 2; i < end; i++ {
+		if named := s.ts[i-1].is("of") || s.ts[i-1].is(",") || s.ts[i-1].is("."); !named && followedBy(s.ts[i:], "nowait", "skip") {
+			return s.without(s.ts[i:end])
+		}
+	}
+	return sql
+}

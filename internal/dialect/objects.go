@@ -1,6 +1,9 @@
 package dialect
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // createRules apply to CREATE of objects that DSQL does not have.
 var createRules = []Rule{
@@ -168,6 +171,16 @@ var privilegeRules = []Rule{
 	special("GRANT ON SCHEMA public", systemEntity, Recorded, "GRANT USAGE ON SCHEMA public TO app", refuseGrant),
 	example("GRANT ON DATABASE", grantObject, Observed, "GRANT CONNECT ON DATABASE postgres TO app"),
 	example("GRANT ON other objects", grantObject, Unverified, "GRANT USAGE ON LANGUAGE sql TO app"),
+	special("DROP SCHEMA public", systemEntity, Unverified, "DROP SCHEMA public CASCADE", refusePublic),
+	example("ALTER SCHEMA public", systemEntity, Unverified, "ALTER SCHEMA public RENAME TO app"),
+	special("GRANT of a role of PostgreSQL's", `role "pg_read_all_data" does not exist`, Unverified, "GRANT pg_read_all_data TO app", func(ts []token) string {
+		rest, ok := match(ts, "grant|revoke")
+		role, _ := name(rest)
+		if ok && find(ts, 0, "on") < 0 && strings.HasPrefix(role, "pg_") {
+			return fmt.Sprintf("role %q does not exist", role)
+		}
+		return ""
+	}).withCode("42704", ""),
 	special("GRANT of the role admin", "Role admin not supported", Unverified, "GRANT admin TO app", when("Role admin not supported", func(ts []token) bool {
 		rest, ok := match(ts, "grant")
 		role, _ := name(rest)
@@ -194,10 +207,26 @@ func refuseGrant(ts []token) string {
 		return grantObject
 	}
 	if schemas, ok := match(object, "schema"); ok {
-		for _, item := range list(schemas[:find(schemas, 0, "to|from")], 0) {
-			if schema, _ := name(item); schema == "public" || schema == "sys" || strings.HasPrefix(schema, "pg_") || schema == "information_schema" {
-				return systemEntity
-			}
+		return refuseSystemSchemas(schemas[:find(schemas, 0, "to|from")])
+	}
+	return ""
+}
+
+// refusePublic refuses to drop or change a schema that every cluster has.
+func refusePublic(ts []token) string {
+	if rest, ok := match(ts, "drop schema if? exists?"); ok {
+		return refuseSystemSchemas(rest)
+	}
+	if rest, ok := match(ts, "alter schema"); ok {
+		return refuseSystemSchemas(rest)
+	}
+	return ""
+}
+
+func refuseSystemSchemas(names []token) string {
+	for _, item := range list(names, 0) {
+		if schema, _ := name(item); schema == "public" || schema == "sys" || strings.HasPrefix(schema, "pg_") || schema == "information_schema" {
+			return systemEntity
 		}
 	}
 	return ""

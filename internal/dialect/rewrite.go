@@ -1,6 +1,10 @@
 package dialect
 
-import "strings"
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // edit replaces a part of a statement's text.
 type edit struct {
@@ -21,40 +25,33 @@ func (s source) edited(edits []edit) string {
 	return b.String()
 }
 
-// rewriteTable writes storage modes as every version of PostgreSQL accepts them: those before
-// 16 have neither STORAGE in the definition of a column nor STORAGE DEFAULT. TRIGGER ALL
-// becomes USER, as the cluster's own triggers must stay enabled.
+// rewriteTable turns storage modes into comments, which sys.set_storage reads: PostgreSQL before 16 has
+// neither STORAGE in the definition of a column nor STORAGE DEFAULT. TRIGGER ALL becomes USER, as the
+// cluster's own triggers must stay enabled.
 func (s source) rewriteTable(st *Statement) {
 	var edits []edit
-	for _, element := range elements(s.ts) {
-		if _, column := name(element); len(column) > 0 {
-			if clause := afterType(column); has(clause, "storage") && len(clause) > 1 {
-				edits = append(edits, edit{clause[0].start, clause[1].end, ""})
-			}
+	for _, column := range columns(s.ts) {
+		column, definition := name(column)
+		if clause := afterType(definition); has(clause, "storage") && len(clause) > 1 {
+			edits = append(edits, edit{clause[0].start, clause[1].end, storage(column, clause[1].text)})
 		}
 	}
 	for _, action := range actions(s.ts) {
-		if definition, ok := match(action, "add column? if? not? exists?"); ok {
-			_, column := name(definition)
-			clause := afterType(column)
-			if !has(clause, "storage") || len(clause) < 2 {
-				continue
-			}
-			mode := ""
-			if !clause[1].is("default") {
-				mode = ", ALTER COLUMN " + s.text(definition[:1]) + " SET STORAGE " + clause[1].text
-			}
-			edits = append(edits, edit{clause[0].start, clause[1].end, mode})
-		} else if rest, ok := match(action, "alter column? NAME set"); ok && fits(rest, "storage default") {
-			edits = append(edits, edit{rest[0].start, rest[1].end, "STATISTICS -1"}) // changes nothing
+		if rest, ok := match(action, "alter column? NAME set"); ok && fits(rest, "storage default") {
+			column, _ := name(action[len(action)-len(rest)-2:])
+			edits = append(edits, edit{rest[0].start, rest[1].end, "STATISTICS -1 " + storage(column, "default")})
 		} else if fits(action, "enable|disable trigger all") {
 			edits = append(edits, edit{action[2].start, action[2].end, "USER"}) // not those of the engine
 		}
 	}
 	if len(edits) > 0 {
+		slices.SortFunc(edits, func(a, b edit) int { return a.start - b.start })
 		st.SQL = s.edited(edits)
 	}
 }
+
+// storage returns the comment that stands for a column's storage mode.
+func storage(column, mode string) string { return fmt.Sprintf("/*storage %x %s*/", column, mode) }
 
 // withCatalogName gives CURRENT_CATALOG the name that DSQL's one database has: it is no
 // function that the engine could have another of.

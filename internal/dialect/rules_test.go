@@ -45,6 +45,33 @@ var accepted = []string{
 	"INSERT INTO t (a) SELECT a FROM u WHERE s = 'into'", "WITH a AS (INSERT INTO t VALUES (1) RETURNING *) SELECT * FROM a", "CREATE TABEL x ()", "ALTER TABLE t FROB",
 }
 
+func TestQuotesDoNotHideAWord(t *testing.T) {
+	for sql, message := range map[string]string{
+		`CREATE TABLE x (id U&"\0073erial")`:                                           `type "serial" does not exist`,
+		`CREATE TABLE x (id u&"!0073erial" /* with */ UESCAPE '!')`:                    `type "serial" does not exist`,
+		`CREATE TABLE x (id U&"\+000073erial" NOT NULL)`:                               `type "serial" does not exist`,
+		`SELECT U&"pg_advisory\005Flock"(1)`:                                           "function pg_advisory_lock not supported",
+		`SELECT pg_catalog.U&"pg_advisory\005Flock"(1)`:                                "function pg_advisory_lock not supported",
+		`SET U&"statement\005Ftimeout" = 1`:                                            `setting configuration parameter "statement_timeout" not supported`,
+		`SELECT set_config(U&'work\005Fmem', '1MB', false)`:                            `setting configuration parameter "work_mem" not supported`,
+		`CREATE FUNCTION f() RETURNS void LANGUAGE sql AS E'\x54RUNCATE t'`:            "unsupported statement: Truncate",
+		`CREATE FUNCTION f() RETURNS void LANGUAGE sql AS E'\124RUNC\u0041TE\tt'`:      "unsupported statement: Truncate",
+		`CREATE FUNCTION f() RETURNS void LANGUAGE sql AS U&'\0054RUNCATE t'`:          "unsupported statement: Truncate",
+		"CREATE FUNCTION f() RETURNS void LANGUAGE sql AS 'TRUN' -- and on\n 'CATE t'": "unsupported statement: Truncate",
+		`CREATE FUNCTION f() RETURNS void LANGUAGE U&"plpg\0073ql" AS 'BEGIN END'`:     "CREATE FUNCTION with language plpgsql not supported",
+		`CREATE INDEX ASYNC ON t USING U&"btree" (n)`:                                  "USING not supported for CREATE INDEX",
+		`GRANT USAGE ON SCHEMA U&"publi\0063" TO app`:                                  "feature not supported on system entity",
+	} {
+		statements := Parse(sql)
+		require.Len(t, statements, 1, sql)
+		require.NotNil(t, statements[0].Refusal, sql)
+		require.Equal(t, message, statements[0].Refusal.Message, sql)
+	}
+	for _, sql := range []string{`SELECT U&"\zzzz", U&'\+12', U&'\`, `SELECT E'\`, `SELECT E'\x', E'\u12'`, `U&"a" UESCAPE`, "U&'a' uescape ''", "SELECT 'a'\n'b"} {
+		require.Nil(t, Parse(sql)[0].Refusal, sql)
+	}
+}
+
 func TestAcceptedStatements(t *testing.T) {
 	for _, sql := range accepted {
 		for _, form := range []string{sql, "/* TRUNCATE */ " + sql + " -- VACUUM"} {
@@ -103,10 +130,10 @@ func TestRefusedStatements(t *testing.T) {
 
 func TestRewrites(t *testing.T) {
 	for sql, want := range map[string]string{
-		"CREATE TABLE x (a text STORAGE MAIN NOT NULL, storage text)":           "CREATE TABLE x (a text  NOT NULL, storage text)",
-		"ALTER TABLE t ADD COLUMN a text STORAGE EXTERNAL, DROP b":              "ALTER TABLE t ADD COLUMN a text , ALTER COLUMN a SET STORAGE external, DROP b",
-		"ALTER TABLE t ADD \"A\" text STORAGE DEFAULT":                          "ALTER TABLE t ADD \"A\" text ",
-		"ALTER TABLE t ALTER a SET STORAGE DEFAULT":                             "ALTER TABLE t ALTER a SET STATISTICS -1",
+		"CREATE TABLE x (a text STORAGE MAIN NOT NULL, storage text)":           "CREATE TABLE x (a text /*storage 61 main*/ NOT NULL, storage text)",
+		"ALTER TABLE t ADD COLUMN a text STORAGE EXTERNAL, DROP b":              "ALTER TABLE t ADD COLUMN a text /*storage 61 external*/, DROP b",
+		"ALTER TABLE t ADD \"A\" text STORAGE DEFAULT":                          "ALTER TABLE t ADD \"A\" text /*storage 41 default*/",
+		"ALTER TABLE t ALTER a SET STORAGE DEFAULT":                             "ALTER TABLE t ALTER a SET STATISTICS -1 /*storage 61 default*/",
 		"ALTER TABLE t DISABLE TRIGGER ALL":                                     "ALTER TABLE t DISABLE TRIGGER USER",
 		"SELECT current_catalog, 'current_catalog' FROM t":                      "SELECT current_database() AS current_catalog, 'current_catalog' FROM t",
 		"SELECT a FROM t WHERE b = CURRENT_CATALOG ORDER BY 1, current_catalog": "SELECT a FROM t WHERE b = current_database() ORDER BY 1, current_database()",

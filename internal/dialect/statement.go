@@ -8,6 +8,8 @@ package dialect
 import (
 	"fmt"
 	"strings"
+
+	"github.com/go-dsql/dsql/internal/params"
 )
 
 // ServerVersion is DSQL's server_version.
@@ -37,6 +39,8 @@ type Statement struct {
 	SQL     string // what PostgreSQL is to run
 	Tag     string // the command tag, if not PostgreSQL's
 	Refusal *Refusal
+	// OutsideBlock is why DSQL refuses the statement outside a transaction block, if it does so there.
+	OutsideBlock *Refusal
 	// Instead is a Lock without its locking clause.
 	Instead string
 	// EstimatesCost is for EXPLAIN ANALYZE VERBOSE as text, whose answer DSQL ends with an
@@ -109,7 +113,7 @@ func parse(s source, sql string) Statement {
 	switch st.Kind {
 	case Write: // as it is
 	case Lock:
-		st.Instead = s.unlocked()
+		st.SQL, st.Instead = s.waiting(sql), s.unlocked()
 	default:
 		s.rewrite(&st)
 	}
@@ -183,8 +187,11 @@ func (s source) writesInWith() bool {
 // rewrite replaces DSQL's own SQL by PostgreSQL's.
 func (s source) rewrite(st *Statement) {
 	if rest, ok := match(s.ts, "create unique? index async"); ok {
-		async := s.ts[len(s.ts)-len(rest)-1:]
-		st.SQL = fmt.Sprintf("SELECT job_id FROM sys.build_index(%s) AS job_id WHERE job_id IS NOT NULL", quote(s.without(async[:1])))
+		index := quote(s.without(s.ts[len(s.ts)-len(rest)-1:][:1]))
+		if has(s.ts, "create unique") {
+			index += ", " + quote("CREATE INDEX "+s.text(rest))
+		}
+		st.SQL = fmt.Sprintf("SELECT job_id FROM sys.build_index(%s) AS job_id WHERE job_id IS NOT NULL", index)
 		st.Tag = "CREATE INDEX"
 		return
 	}
@@ -201,6 +208,9 @@ func (s source) rewrite(st *Statement) {
 	if _, ok := match(s.ts, "show server_version_num"); ok {
 		st.SQL, st.Tag = "SELECT '160015' AS server_version_num", "SHOW"
 		return
+	}
+	if name, _, _ := setting(s.ts); name == "role" { // of SET LOCAL
+		st.OutsideBlock = &Refusal{Code: "0A000", Message: params.RefusalMessage(name)}
 	}
 	st.EstimatesCost = estimatesCost(s.ts)
 	s.rewriteTable(st)

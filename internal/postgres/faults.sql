@@ -1,4 +1,4 @@
--- What dsqltest's faults by target call. Runs in template1 after dialect.sql. A statement ends with a
+-- What dsqltest's faults by target call. Runs after the others. A statement ends with a
 -- semicolon and an empty line.
 
 -- Counts the COMMITs that a fault has applied to. A sequence counts those that are rolled back too.
@@ -61,7 +61,7 @@ BEGIN
 	IF fault.held THEN
 		NEW.held := (SELECT last_value FROM sys.job_epoch);
 	END IF;
-	UPDATE pg_index SET indisvalid = false WHERE indexrelid = NEW.object_id;
+	UPDATE pg_catalog.engine_pg_index SET indisvalid = false WHERE indexrelid = NEW.object_id;
 	RETURN NEW;
 END
 $$;
@@ -80,7 +80,7 @@ $$;
 CREATE PROCEDURE sys.end_faults() LANGUAGE plpgsql AS $$
 BEGIN
 	DELETE FROM sys.job_fault;
-	UPDATE pg_catalog.pg_index SET indisvalid = true WHERE NOT indisvalid
+	UPDATE pg_catalog.engine_pg_index SET indisvalid = true WHERE NOT indisvalid
 		AND indexrelid IN (SELECT object_id FROM sys.job WHERE held IS NOT NULL AND details IS NULL);
 	COMMIT; -- no job is completed before its index is valid
 	PERFORM pg_catalog.nextval('sys.job_epoch');

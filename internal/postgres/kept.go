@@ -67,7 +67,7 @@ func StartKept(ctx context.Context, dir string, lock *os.File, made string) (*Se
 // have the same.
 func (r recipe) contents() string {
 	h := sha256.New()
-	fmt.Fprintf(h, "%q", []any{r.initdbArgs, setupSQL, dialectSQL, faultsSQL})
+	fmt.Fprintf(h, "%q", []any{r.initdbArgs, templateSQL()})
 	return fmt.Sprintf("%d-%.6x", r.major, h.Sum(nil))
 }
 

@@ -25,11 +25,17 @@ import (
 // variable names.
 const ending = "DSQL_POSTGRES_TEST_ENDING"
 
+// nssWrapper is the variable with the library that this program uses, if any.
+const nssWrapper = "DSQL_POSTGRES_TEST_NSS_WRAPPER"
+
 func TestMain(m *testing.M) {
 	how := os.Getenv(ending)
 	if how == "" {
 		testenv.Clear()
 		os.Exit(m.Run())
+	}
+	if library := os.Getenv(nssWrapper); library != "" {
+		useNSSWrapper(library)
 	}
 	s, err := Start(context.Background())
 	if err != nil {

@@ -5,7 +5,7 @@ package postgres
 import (
 	"context"
 	"crypto/sha256"
-	_ "embed"
+	"embed"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,15 +19,22 @@ import (
 var (
 	//go:embed template.sh
 	templateScript string
-	//go:embed setup.sql
-	setupSQL string
-	//go:embed dialect.sql
-	dialectSQL string
-	//go:embed faults.sql
-	faultsSQL string
+	//go:embed *.sql
+	sqlFiles embed.FS
 	//go:embed postgresql.conf
 	serverConf string
 )
+
+// templateSQL returns what template1 is made of, which every cluster's database is a copy of.
+func templateSQL() string {
+	var b strings.Builder
+	for _, name := range []string{"setup", "catalog", "jobs", "roles", "limits", "conflicts", "faults"} {
+		sql, _ := sqlFiles.ReadFile(name + ".sql") // embedded
+		b.Write(sql)
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
 
 // unusedLife is how long an unused template is kept. It is made in a second or two.
 const unusedLife = 14 * 24 * time.Hour
@@ -56,7 +63,7 @@ func newRecipe(in installation) recipe {
 // name changes with everything that changes the template, so that an outdated one is never used.
 func (r recipe) name() string {
 	h := sha256.New()
-	fmt.Fprintf(h, "%q", []any{r.postgres, r.build, r.initdbArgs, r.conf, setupSQL, dialectSQL, faultsSQL, templateScript})
+	fmt.Fprintf(h, "%q", []any{r.postgres, r.build, r.initdbArgs, r.conf, templateSQL(), templateScript})
 	return fmt.Sprintf("%s-%.6x", r.version, h.Sum(nil))
 }
 
@@ -95,7 +102,7 @@ func (r recipe) templateIn(ctx context.Context, acc account, cache *os.File) (st
 
 	args := append([]string{cache.Name(), final, r.postgres, r.initdb, r.conf}, r.initdbArgs...)
 	script := acc.shell(ctx, templateScript, args...)
-	script.Stdin = strings.NewReader(setupSQL + dialectSQL + faultsSQL)
+	script.Stdin = strings.NewReader(templateSQL())
 	var log strings.Builder
 	script.Stderr = &log
 	advice, err := nameUser(script, acc, cache.Name())

@@ -10,5 +10,5 @@ rm -rf "$final" "$cache"/new-* || :
 new=$(mktemp -d "$cache/new-XXXXXX")
 "$initdb" "$@" -D "$new" >&2
 printf '%s' "$conf" >"$new/postgresql.conf"
-"$postgres" --single -j -c exit_on_error=true -D "$new" template1 >&2 # reads setup.sql, dialect.sql and faults.sql
+"$postgres" --single -j -c exit_on_error=true -D "$new" template1 >&2 # reads the SQL files
 echo "$new"

@@ -103,16 +103,23 @@ func TestUserWithoutAName(t *testing.T) {
 	path := filepath.Join(dir, "postgres.test")
 	require.NoError(t, os.WriteFile(path, program, 0o755))
 
-	cmd := exec.Command(path, "-test.run=^$")
-	cmd.Dir = "/"
-	cmd.Env = append(os.Environ(), ending+"=exit", "HOME="+dir, "XDG_CACHE_HOME="+filepath.Join(dir, "cache"))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
-	out, err := cmd.CombinedOutput()
-	if strings.Contains(string(out), "install nss_wrapper") {
-		t.Log("no nss_wrapper and no user namespaces here; the error says what to do")
-		return
+	installed := installedNSSWrapper()
+	for way, library := range map[string]string{"user namespace": "none", "nss_wrapper": installed} {
+		t.Run(way, func(t *testing.T) {
+			if library == "" {
+				t.Skip("nss_wrapper is not installed")
+			}
+			cmd := exec.Command(path, "-test.run=^$")
+			cmd.Dir = "/"
+			cmd.Env = append(os.Environ(), ending+"=exit", nssWrapper+"="+library, "HOME="+dir, "XDG_CACHE_HOME="+filepath.Join(dir, way))
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+			out, err := cmd.CombinedOutput()
+			if library == "none" && strings.Contains(string(out), "install nss_wrapper") {
+				t.Skip("no user namespaces here; the error says what to do")
+			}
+			var exit *exec.ExitError
+			require.ErrorAs(t, err, &exit)
+			require.Equal(t, 3, exit.ExitCode(), string(out))
+		})
 	}
-	var exit *exec.ExitError
-	require.ErrorAs(t, err, &exit)
-	require.Equal(t, 3, exit.ExitCode(), string(out))
 }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -41,4 +42,45 @@ func TestCancelRequestWithAWrongKey(t *testing.T) {
 	require.Empty(t, done)
 	require.NoError(t, conn.CancelRequest(t.Context()))
 	require.Error(t, <-done)
+}
+
+// A cancel request may hit a statement of the proxy's own, such as the one that gives rows to another
+// session. The client's next statement, or its COMMIT, then reports what happened, and not that an
+// error has been reported.
+func TestErrorOfTheProxysOwnStatement(t *testing.T) {
+	for _, mode := range modes {
+		c := start(t)
+		conn := connect(t, c)
+		for _, next := range []string{"SELECT 1", "COMMIT"} {
+			apply(t, conn, "BEGIN", "SELECT 1")
+			s := c.allSessions()[0]
+			s.busy.Lock()
+			s.execInternal("SELECT 1 / 0")
+			s.busy.Unlock()
+			_, err := conn.Exec(t.Context(), next, mode)
+			requireError(t, err, "22012", "division by zero")
+			if next != "COMMIT" {
+				_, err = conn.Exec(t.Context(), next, mode)
+				requireError(t, err, "25P02", "current transaction is aborted, commands ignored until end of transaction block")
+				apply(t, conn, "ROLLBACK")
+			}
+			require.Equal(t, byte('I'), conn.PgConn().TxStatus())
+		}
+	}
+}
+
+// The copies that a transaction gets which has lost take a while here, and are canceled.
+func TestCancelRequestWhileTablesAreCopied(t *testing.T) {
+	first, second := beginTwo(t)
+	apply(t, first, "ROLLBACK", "CREATE FUNCTION slow(n int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true FROM pg_sleep(n)'")
+	apply(t, first, "CREATE TABLE u (id int PRIMARY KEY, n int CHECK (slow(n)))", "INSERT INTO u VALUES (1, 1)")
+	apply(t, second, "ROLLBACK")
+	_, _ = second.Exec(t.Context(), "SELECT 1") // sees the new schema
+	apply(t, first, "BEGIN", "UPDATE t SET n = 1 WHERE id = 1")
+	apply(t, second, "UPDATE t SET n = 2 WHERE id = 1")
+	time.AfterFunc(300*time.Millisecond, func() { _ = first.PgConn().CancelRequest(t.Context()) })
+	_, err := first.Exec(t.Context(), "SELECT * FROM t JOIN u USING (id) FOR UPDATE")
+	requireError(t, err, "57014", "canceling statement due to user request")
+	require.Equal(t, byte('E'), first.PgConn().TxStatus())
+	apply(t, first, "ROLLBACK", "UPDATE t SET n = 3 WHERE id = 1")
 }

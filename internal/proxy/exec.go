@@ -113,7 +113,7 @@ func (s *session) commit(st *dialect.Statement) []message {
 // transaction is left to PostgreSQL.
 func (s *session) commitFault() (CommitCut, *pgproto3.ErrorResponse) {
 	if s.txStatus() != 'T' {
-		return 0, nil
+		return 0, s.untold()
 	}
 	if e := s.tx.checkAge(s.proxy.Faults.now(), s.proxy.transactionAge); e != nil {
 		return 0, e

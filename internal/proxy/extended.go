@@ -123,7 +123,10 @@ func (f *frontend) handleBind(m message) {
 	statement, _ := cutText(rest)
 	p := portal{prepared: f.statements[statement]}
 	if p.statement != nil {
-		if f.tx.yielded && f.drain() {
+		if f.tx.yielded {
+			if f.skipping = !f.drain(); f.skipping { // such as for a syntax error
+				return
+			}
 			f.restoreFor(p.statement)
 		}
 		f.prepareWrite(p.statement)

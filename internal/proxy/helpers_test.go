@@ -374,7 +374,7 @@ func execSleep(t *testing.T, c *cluster, conn *pgconn.PgConn) <-chan error {
 	pool := newPool(t, c)
 	require.Eventually(t, func() bool {
 		var found bool
-		err := pool.QueryRow(t.Context(), "SELECT true FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'", conn.PID()).Scan(&found)
+		err := pool.QueryRow(t.Context(), "SELECT true FROM engine_pg_stat_activity WHERE pid = $1 AND wait_event = 'PgSleep'", conn.PID()).Scan(&found)
 		return err == nil && found
 	}, time.Minute, 5*time.Millisecond)
 	return done

@@ -30,6 +30,7 @@ type relay struct {
 	catalog  int64       // the version of the schema that the session has seen
 	conflict bool        // the last transaction hit a conflict
 	failed   bool        // the client has been sent an error in its transaction
+	cause    message     // why the transaction has failed, which the client has not been told; nil: see failed
 	expired  bool        // the session ends with its transaction
 	closed   bool        // PostgreSQL's side has ended
 }
@@ -40,6 +41,7 @@ type exchange struct {
 	running []*dialect.Statement    // whose replies come next
 	refusal *pgproto3.ErrorResponse // sent to the client in place of refusedColumn's error
 	failed  bool                    // an error has been received
+	cause   message                 // the first error that capture took
 	blocked bool                    // by a lock
 	done    chan struct{}           // closed at ReadyForQuery, or when PostgreSQL's side has ended
 
@@ -92,6 +94,7 @@ func (r *relay) deliver(m message) error {
 	}
 	if m.kind() == 'Z' && x != nil {
 		r.status = m.body()[0]
+		r.noteCause(x.cause)
 		r.pending = r.pending[1:]
 		defer close(x.done)
 		defer r.idle.Broadcast()
@@ -100,6 +103,9 @@ func (r *relay) deliver(m message) error {
 	if x != nil && !captured {
 		m = r.rewrite(x, m)
 		captured = x.capture != nil && x.capture(m)
+		if captured && m.kind() == 'E' && x.cause == nil {
+			x.cause = append(message(nil), m...)
+		}
 	}
 	if !captured {
 		if err := r.writeClient(m); err != nil {
@@ -121,11 +127,10 @@ func (r *relay) writeClient(m message) error {
 	case m.kind() == 'Z':
 		r.noteReady(m.body()[0])
 	case m.kind() == 'E':
-		if !r.failed && hasCode(m, inFailedTransaction) {
-			// A statement of the proxy's has failed the transaction, such as a replay that was cut
-			// short. The client may run it again.
-			m = encode(conflictResponse(dataConflict))
+		if r.cause != nil && hasCode(m, inFailedTransaction) {
+			m = r.cause
 		}
+		r.cause = nil
 		r.failed = true
 		r.log.sent(m)
 	}
@@ -142,6 +147,28 @@ func (r *relay) noteReady(status byte) {
 	if status == 'I' {
 		r.failed = false
 	}
+}
+
+// noteCause records why a statement of the proxy's own has failed the transaction, which is rare: a
+// cancel request hits whatever PostgreSQL executes at the moment. The client's next statement fails
+// with it. r.mu must be held.
+func (r *relay) noteCause(cause message) {
+	if r.status != 'E' {
+		r.cause = nil
+	} else if !r.failed && r.cause == nil {
+		r.cause = cause
+	}
+}
+
+// untold returns the error that has failed the transaction, if the client has not been told, or nil.
+func (r *relay) untold() *pgproto3.ErrorResponse {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var e pgproto3.ErrorResponse
+	if r.cause == nil || e.Decode(r.cause.body()) != nil {
+		return nil
+	}
+	return &e
 }
 
 // close releases those who wait for PostgreSQL's replies and closes both connections.

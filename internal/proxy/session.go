@@ -73,6 +73,9 @@ func (s *session) check(st *dialect.Statement) *pgproto3.ErrorResponse {
 	if st.Refusal != nil {
 		return refusalResponse(st.Refusal)
 	}
+	if st.OutsideBlock != nil && !s.inTransaction() {
+		return refusalResponse(st.OutsideBlock)
+	}
 	switch st.Kind {
 	case dialect.Empty, dialect.Begin, dialect.Commit, dialect.Rollback, dialect.Setting:
 		return nil

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql/occ"
@@ -403,6 +404,46 @@ func TestRandomValuesStay(t *testing.T) {
 		apply(t, first, "COMMIT")
 		requireInt(t, second, mode, 2, "SELECT count(*) FROM u WHERE id::text IN ($1, $2) AND r BETWEEN 0 AND 1", id, other)
 	}
+}
+
+// A message that fails ends the batch, also if the transaction has yielded: there is one error.
+func TestSyntaxErrorAfterAYield(t *testing.T) {
+	first, second := beginTwo(t)
+	apply(t, first, "UPDATE t SET n = 1 WHERE id = 1")
+	apply(t, second, "UPDATE t SET n = 2 WHERE id = 1")
+	f := first.PgConn().Frontend()
+	f.SendParse(&pgproto3.Parse{Query: "SELEC 1"})
+	f.SendBind(&pgproto3.Bind{})
+	f.SendExecute(&pgproto3.Execute{})
+	f.SendSync(&pgproto3.Sync{})
+	require.NoError(t, f.Flush())
+	var codes []string
+	for ready := false; !ready; {
+		m, err := f.Receive()
+		require.NoError(t, err)
+		switch m := m.(type) {
+		case *pgproto3.ErrorResponse:
+			codes = append(codes, m.Code)
+		case *pgproto3.ReadyForQuery:
+			ready = true
+		}
+	}
+	require.Equal(t, []string{"42601"}, codes)
+	apply(t, second, "COMMIT")
+}
+
+// A unique index that could not be built does not hinder a transaction that has lost.
+func TestLoserWithAnInvalidIndex(t *testing.T) {
+	first, second := beginTwo(t)
+	apply(t, first, "ROLLBACK", "INSERT INTO t VALUES (40, 4), (41, 4)", "CREATE UNIQUE INDEX ASYNC t_n ON t (n)")
+	apply(t, second, "ROLLBACK")
+	_, _ = second.Exec(t.Context(), "SELECT 1") // sees the new schema
+	apply(t, first, "BEGIN", "UPDATE t SET n = 91 WHERE id = 40")
+	apply(t, second, "BEGIN", "UPDATE t SET n = 92 WHERE id = 40", "COMMIT")
+	requireInt(t, first, pgx.QueryExecModeExec, 91, "SELECT n FROM t WHERE id = 40")
+	requireInt(t, first, pgx.QueryExecModeExec, 4, "SELECT n FROM t WHERE id = 41")
+	_, err := first.Exec(t.Context(), "COMMIT")
+	requireError(t, err, "40001", lostWords)
 }
 
 // A transaction that executes a long statement keeps its rows meanwhile, and others do not wait.

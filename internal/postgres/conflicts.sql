@@ -1,0 +1,102 @@
+-- What internal/proxy calls for conflicts. Runs after catalog.sql. A statement ends with a semicolon and an empty line.
+
+-- The tables that statements name, in an order in which those on the search path come first; also
+-- those that functions name, if the statements call any, and those that are bound to them by foreign keys.
+CREATE FUNCTION sys.tables_of(statements text) RETURNS TABLE (id oid, schema name, name name) LANGUAGE sql STABLE AS $$
+	WITH RECURSIVE functions AS (
+		SELECT p.proname, p.prosrc FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+		WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'sys')
+	), words AS (
+		SELECT ' ' || pg_catalog.regexp_replace(pg_catalog.lower(statements || coalesce((SELECT pg_catalog.string_agg(' ' || f.prosrc, '') FROM functions f
+			WHERE EXISTS (SELECT FROM functions g WHERE pg_catalog.strpos(pg_catalog.lower(statements), pg_catalog.lower(g.proname)) > 0)), '')),
+			'[^[:alnum:]]+', ' ', 'g') || ' ' AS text
+	), named AS (
+		SELECT c.oid AS found FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, words
+		WHERE c.relkind = 'r' AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'sys') AND n.nspname NOT LIKE 'pg\_%'
+			AND pg_catalog.strpos(words.text, ' ' || pg_catalog.regexp_replace(pg_catalog.lower(c.relname), '[^[:alnum:]]+', ' ', 'g') || ' ') > 0
+		UNION
+		SELECT CASE f.conrelid WHEN named.found THEN f.confrelid ELSE f.conrelid END
+		FROM pg_catalog.pg_constraint f JOIN named ON named.found IN (f.conrelid, f.confrelid) WHERE f.contype = 'f'
+	)
+	SELECT c.oid, n.nspname, c.relname FROM named JOIN pg_catalog.pg_class c ON c.oid = named.found JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+	ORDER BY pg_catalog.array_position(pg_catalog.current_schemas(false), n.nspname), c.oid
+$$;
+
+-- The columns of a table that INSERT can give values.
+CREATE FUNCTION sys.columns_of(t oid) RETURNS text LANGUAGE sql STABLE AS $$
+	SELECT pg_catalog.string_agg(pg_catalog.quote_ident(attname), ', ' ORDER BY attnum) FROM pg_catalog.pg_attribute
+	WHERE attrelid = t AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
+$$;
+
+-- Copies of the tables that statements name, for a transaction that has lost a conflict: they hide
+-- the tables, and others do not see them. Returns what has been copied.
+CREATE FUNCTION sys.copy_tables(statements text) RETURNS TABLE (copied_schema name, copied_name name)
+LANGUAGE plpgsql SECURITY DEFINER SET session_replication_role = replica AS $$
+DECLARE
+	t record;
+	c record;
+	tables oid[] := '{}';
+BEGIN
+	FOR t IN SELECT * FROM sys.tables_of(statements) LOOP
+		CONTINUE WHEN pg_catalog.to_regclass('pg_temp.' || pg_catalog.quote_ident(t.name)) IS NOT NULL;
+		EXECUTE pg_catalog.format('CREATE TEMP TABLE %I (LIKE %I.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED INCLUDING INDEXES)', t.name, t.schema, t.name);
+		UPDATE pg_catalog.engine_pg_index made SET indisunique = false FROM pg_catalog.engine_pg_index other -- there may be duplicates
+			WHERE other.indrelid = t.id AND NOT other.indisvalid AND other.indkey::text = made.indkey::text
+			AND made.indrelid = pg_catalog.to_regclass('pg_temp.' || pg_catalog.quote_ident(t.name));
+		FOR c IN SELECT attname, attidentity FROM pg_catalog.pg_attribute WHERE attrelid = t.id AND attidentity <> '' LOOP
+			EXECUTE pg_catalog.format('ALTER TABLE pg_temp.%I ALTER COLUMN %I SET DEFAULT pg_catalog.nextval(%L)', t.name, c.attname,
+				pg_catalog.pg_get_serial_sequence(pg_catalog.format('%I.%I', t.schema, t.name), c.attname));
+		END LOOP;
+		IF sys.columns_of(t.id) IS NOT NULL THEN
+			EXECUTE pg_catalog.format('INSERT INTO pg_temp.%1$I (%2$s) SELECT %2$s FROM %3$I.%1$I', t.name, sys.columns_of(t.id), t.schema);
+		END IF;
+		UPDATE pg_catalog.pg_class SET relowner = o.relowner, relacl = o.relacl FROM pg_catalog.pg_class o
+			WHERE o.oid = t.id AND pg_class.oid = pg_catalog.to_regclass('pg_temp.' || pg_catalog.quote_ident(t.name));
+		tables := tables || t.id;
+		copied_schema := t.schema;
+		copied_name := t.name;
+		RETURN NEXT;
+	END LOOP;
+	FOR c IN SELECT f.oid AS key, r.relname AS name, p.relname AS parent FROM pg_catalog.pg_constraint f
+		JOIN pg_catalog.pg_class r ON r.oid = f.conrelid JOIN pg_catalog.pg_class p ON p.oid = f.confrelid
+		WHERE f.contype = 'f' AND f.conrelid = ANY (tables) AND f.confrelid = ANY (tables) LOOP
+		EXECUTE pg_catalog.format('ALTER TABLE pg_temp.%I ADD %s', c.name,
+			pg_catalog.regexp_replace(sys.engine_constraint(c.key), 'REFERENCES .*?\(', pg_catalog.format('REFERENCES pg_temp.%I(', c.parent)));
+	END LOOP;
+	EXECUTE 'DISCARD PLANS';
+END
+$$;
+
+-- Writes the rows anew that this transaction has locked and not changed, so that they conflict with
+-- the writes of transactions that began before its end.
+CREATE FUNCTION sys.mark_locked(statements text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET session_replication_role = replica AS $$
+DECLARE
+	t record;
+	own text[] := (SELECT pg_catalog.array_agg(transactionid::text) FROM pg_catalog.engine_pg_locks
+		WHERE locktype = 'transactionid' AND granted AND pid = pg_catalog.pg_backend_pid());
+BEGIN
+	FOR t IN SELECT * FROM sys.tables_of(statements) LOOP
+		CONTINUE WHEN sys.columns_of(t.id) IS NULL;
+		EXECUTE pg_catalog.format('WITH locked AS (DELETE FROM %1$I.%2$I WHERE xmax::text = ANY ($1) RETURNING %3$s)
+			INSERT INTO %1$I.%2$I (%3$s) OVERRIDING SYSTEM VALUE SELECT * FROM locked', t.schema, t.name, sys.columns_of(t.id)) USING own;
+	END LOOP;
+END
+$$;
+
+-- Random values that are the same when a transaction executes its writes again: PostgreSQL resets
+-- the setting when it rolls back to a savepoint.
+CREATE FUNCTION sys.next_random() RETURNS text LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+	n bigint := 1 + coalesce(nullif(sys.engine_setting('dsqltest.random', true), ''), '0')::bigint;
+BEGIN
+	PERFORM sys.engine_set('dsqltest.random', n::text, true);
+	RETURN pg_catalog.md5(pg_catalog.concat(pg_catalog.pg_backend_pid(), ' ', pg_catalog.now(), ' ', n));
+END
+$$;
+
+CREATE OR REPLACE FUNCTION pg_catalog.gen_random_uuid() RETURNS uuid LANGUAGE sql VOLATILE
+AS $$SELECT overlay(overlay(sys.next_random() PLACING '4' FROM 13) PLACING '8' FROM 17)::uuid$$;
+
+CREATE OR REPLACE FUNCTION pg_catalog.random() RETURNS double precision LANGUAGE sql VOLATILE
+AS $$SELECT ('x' || pg_catalog.substr(sys.next_random(), 1, 13))::bit(52)::bigint / 4503599627370496.0::double precision$$;

@@ -1,0 +1,5 @@
+package postgres
+
+func useNSSWrapper(string) {}
+
+func installedNSSWrapper() string { return "" }
