@@ -58,7 +58,7 @@ func allocations(tb testing.TB, connect connectFunc) float64 {
 		require.NoError(tb, conn.Close(tb.Context()))
 	}
 	once()
-	return testing.AllocsPerRun(100, once)
+	return testing.AllocsPerRun(50, once)
 }
 
 // The token, the seal and the gate allocate little beside TLS.
