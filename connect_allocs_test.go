@@ -62,7 +62,7 @@ func allocations(tb testing.TB, connect connectFunc) float64 {
 		require.NoError(tb, conn.Close(tb.Context()))
 	}
 	once()
-	return testing.AllocsPerRun(100, once)
+	return testing.AllocsPerRun(50, once)
 }
 
 // The seal and the gate allocate little beside TLS. What the SDK allocates to sign the token is its own.
