@@ -129,7 +129,7 @@ func TestCreateIndexDropsWhatAFailedBuildLeaves(t *testing.T) {
 
 	execute(t, pool, "INSERT INTO city VALUES ('Quito'), ('Lagos')")
 	require.EqualError(t, dsql.CreateIndex(t.Context(), pool, "CREATE UNIQUE INDEX ASYNC ON city ((1))"),
-		"dsql: CreateIndex: an index build failed: Found duplicate key while validating index for UCVs")
+		`dsql: CreateIndex: an index build failed: Found duplicate key while validating index for UCVs; the index "public"."city_expr_idx" was dropped`)
 }
 
 func TestCreateIndexReportsWhatItDidNotMake(t *testing.T) {
