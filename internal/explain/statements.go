@@ -77,6 +77,7 @@ var permissionCases = []stateCase{
 	{"42501", "", "The role lacks a privilege for this statement. Connect as admin, which creates roles and schemas and grants privileges, or have admin grant the privilege to the role."},
 	{"0A000", "system entity", "DSQL does not support GRANT and other DDL on the schema public and on system objects. Create a schema, GRANT USAGE, CREATE ON SCHEMA <schema> TO <role>, and set search_path with WithRuntimeParam; for existing tables in public: GRANT SELECT ON <table> TO <role>."},
 	{"0A000", "unsupported object type in GRANT", "DSQL does not support GRANT on this kind of object, such as a database. Leave it out: every role with LOGIN and an AWS IAM GRANT can connect to the database postgres."},
+	{"42704", `role "pg_`, "DSQL does not have PostgreSQL's predefined roles. Grant the privileges themselves, for instance GRANT SELECT ON ALL TABLES IN SCHEMA <schema> TO <role>."},
 	{"2BP01", "role", "The role still has an IAM mapping, privileges or objects. Run AWS IAM REVOKE <role> FROM '<ARN>' for each row in sys.iam_pg_role_mappings, drop or reassign its objects, then DROP ROLE."},
 	{"", "look like an IAM ARN", "AWS IAM GRANT takes the ARN of an IAM role or user. Use arn:aws:iam::<account>:role/<name>, not the ARN of a session (arn:aws:sts::...:assumed-role/...)."},
 	{"", "Cannot establish trust with role", "The role cannot be mapped to an IAM principal. Use a role that was created with CREATE ROLE <role> WITH LOGIN; admin is authorized by dsql:DbConnectAdmin alone."},
