@@ -65,7 +65,10 @@ func skipSpace(sql string, at int) int {
 	case strings.IndexByte(" \t\r\n\f\v", sql[at]) >= 0:
 		return at + 1
 	case strings.HasPrefix(sql[at:], "--"):
-		return endOf(sql, at, "\n")
+		if i := strings.IndexAny(sql[at:], "\r\n"); i >= 0 {
+			return at + i
+		}
+		return len(sql)
 	case strings.HasPrefix(sql[at:], "/*"):
 		return skipComment(sql, at)
 	}
