@@ -56,7 +56,7 @@ func WaitForJob(ctx context.Context, db DB, jobID string) error {
 // with each start of a service, write IF NOT EXISTS, OR REPLACE and ON CONFLICT. Let one process at
 // a time do it. For versions, use a migration tool, such as goose.
 //
-// Of files for goose, sql-migrate and dbmate only the part for going up is executed; of those for
+// COPY FROM is refused: use INSERT. Of files for goose, sql-migrate and dbmate only the part for going up is executed; of those for
 // golang-migrate only *.up.sql. Their order is that of their versions. Files for Flyway, Liquibase
 // and tern are refused.
 func ApplySchema(ctx context.Context, db DB, fsys fs.FS) error {

@@ -307,3 +307,41 @@ func TestCreateIndexExecutesNoDDLIfTheIndexExists(t *testing.T) {
 	}
 	require.Equal(t, 1, n)
 }
+
+func TestApplySchemaTakesNoColumnForAJob(t *testing.T) {
+	c := startCluster(t)
+	pool := openPool(t, c)
+	require.NoError(t, dsql.ApplySchema(t.Context(), pool, fstest.MapFS{"1.sql": {Data: []byte(`
+		CREATE TABLE run (job_id bigint PRIMARY KEY);
+		INSERT INTO run VALUES (1) RETURNING job_id;
+		SELECT job_id FROM run;
+		BEGIN; UPDATE run SET job_id = 2 RETURNING job_id; COMMIT;
+	`)}}))
+	require.Equal(t, 1, count(t, pool, "run WHERE job_id = 2"))
+}
+
+func TestApplySchemaReadsAByteOrderMark(t *testing.T) {
+	c := startCluster(t)
+	pool := openPool(t, c)
+	require.NoError(t, dsql.ApplySchema(t.Context(), pool, fstest.MapFS{"1.sql": {Data: []byte("\ufeff-- +goose Up\nCREATE TABLE t (id int);\n-- +goose Down\nDROP TABLE t;")}}))
+	require.Zero(t, count(t, pool, "t"))
+}
+
+// The server would wait for the data, which are not SQL.
+func TestApplySchemaRefusesCopy(t *testing.T) {
+	c := startCluster(t)
+	pool := openPool(t, c)
+	err := dsql.ApplySchema(t.Context(), pool, fstest.MapFS{"1.sql": {Data: []byte("CREATE TABLE t (id int);\nCOPY t FROM STDIN;\n1\n\\.\n")}})
+	require.EqualError(t, err, "dsql: ApplySchema: 1.sql: COPY t FROM STDIN: COPY FROM must not be in a schema: use INSERT, or load the data otherwise")
+	require.Zero(t, count(t, pool, "pg_class WHERE relname = 't'"), "nothing is executed")
+}
+
+// Without quotes PostgreSQL folds ASCII letters only.
+func TestCreateIndexOfNamesBeyondASCII(t *testing.T) {
+	c := startCluster(t)
+	pool := openPool(t, c, "CREATE TABLE Épée (id int)")
+	for _, sql := range []string{"CREATE INDEX ASYNC ÜBUNG ON Épée (id)", "CREATE INDEX ASYNC IF NOT EXISTS ÜBUNG ON Épée (id)"} {
+		require.NoError(t, dsql.CreateIndex(t.Context(), pool, sql))
+	}
+	require.Equal(t, 1, count(t, pool, indexes+"'Übung' AND indisvalid"))
+}

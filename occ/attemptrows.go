@@ -60,6 +60,9 @@ func (r *attemptRows) Close() {
 	r.end()
 }
 
+// Conn returns the connection, which may end the transaction.
+func (r *attemptRows) Conn() *pgx.Conn { return r.tx.Conn() }
+
 type attemptRow struct {
 	pgx.Row
 	tx    *attemptTx

@@ -57,15 +57,15 @@ func (tx *attemptTx) record(err error) error {
 	return err
 }
 
-// before is called before each statement. One without arguments may end the transaction.
-func (tx *attemptTx) before(sql string, args []any) error {
+// before is called before each statement, which may end the transaction.
+func (tx *attemptTx) before(sql string) error {
 	if tx.closed {
 		return pgx.ErrTxClosed
 	}
 	if tx.failed == nil {
 		tx.sql = sql
 	}
-	if len(args) == 0 && pgtx.MayEnd(sql) {
+	if pgtx.MayEnd(sql) {
 		if err := tx.beginAlone(); err != nil {
 			return err
 		}
@@ -76,7 +76,7 @@ func (tx *attemptTx) before(sql string, args []any) error {
 
 // beforeAlone is before for what BEGIN cannot travel with.
 func (tx *attemptTx) beforeAlone(sql string) error {
-	if err := tx.before(sql, nil); err != nil {
+	if err := tx.before(sql); err != nil {
 		return err
 	}
 	return tx.record(tx.beginAlone())
@@ -136,7 +136,7 @@ func (tx *attemptTx) Rollback(ctx context.Context) error {
 }
 
 func (tx *attemptTx) Exec(ctx context.Context, sql string, args ...any) (tag pgconn.CommandTag, err error) {
-	if err := tx.before(sql, args); err != nil {
+	if err := tx.before(sql); err != nil {
 		return tag, err
 	}
 	if tx.pending {
@@ -150,7 +150,7 @@ func (tx *attemptTx) Exec(ctx context.Context, sql string, args ...any) (tag pgc
 }
 
 func (tx *attemptTx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	if err := tx.before(sql, args); err != nil {
+	if err := tx.before(sql); err != nil {
 		return errRows{err: err}, err
 	}
 	if tx.pending {
@@ -163,7 +163,7 @@ func (tx *attemptTx) Query(ctx context.Context, sql string, args ...any) (pgx.Ro
 }
 
 func (tx *attemptTx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	if err := tx.before(sql, args); err != nil {
+	if err := tx.before(sql); err != nil {
 		return errRows{err: err}
 	}
 	if tx.pending {
@@ -195,7 +195,7 @@ func (tx *attemptTx) CopyFrom(ctx context.Context, table pgx.Identifier, columns
 }
 
 func (tx *attemptTx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
-	if err := tx.before("", nil); err != nil {
+	if err := tx.before(""); err != nil {
 		return errBatch{err: err}
 	}
 	if tx.pending {

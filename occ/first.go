@@ -36,7 +36,7 @@ func beginSQL(o pgx.TxOptions) string {
 // sendFirst sends BEGIN and the first statement, and reads BEGIN's result. If it returns neither
 // results nor an error, the transaction has begun and the statement must be sent by itself.
 func (tx *attemptTx) sendFirst(ctx context.Context, sql string, args []any) (pgx.BatchResults, error) {
-	if sql == "" || !travels(args) {
+	if !pgtx.IsOne(sql) || !travels(args) {
 		return nil, tx.beginAlone()
 	}
 	f := &tx.first
@@ -71,14 +71,14 @@ func (tx *attemptTx) sendFirstBatch(ctx context.Context, b *pgx.Batch) (pgx.Batc
 // travels reports whether pgx takes args in a batch as it takes them elsewhere. Options do not
 // travel, and a rewriter of the callback's own may use the connection.
 func travels(args []any) bool {
-	if len(args) == 0 {
-		return true
-	}
-	switch args[0].(type) {
-	case pgx.NamedArgs, pgx.StrictNamedArgs:
-		return true
-	case pgx.QueryExecMode, pgx.QueryResultFormats, pgx.QueryResultFormatsByOID, pgx.QueryRewriter:
-		return false
+	for _, arg := range args {
+		switch arg.(type) {
+		case pgx.NamedArgs, pgx.StrictNamedArgs: // options may follow
+		case pgx.QueryExecMode, pgx.QueryResultFormats, pgx.QueryResultFormatsByOID, pgx.QueryRewriter:
+			return false
+		default:
+			return true
+		}
 	}
 	return true
 }

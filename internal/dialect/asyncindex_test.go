@@ -13,6 +13,7 @@ func TestParseAsyncIndex(t *testing.T) {
 		`CREATE INDEX ASYNC "City;Name" ON "App"."City" (name)`:                {Name: "City;Name", Schema: "App", Table: "City"},
 		"CREATE INDEX ASYNC IF NOT EXISTS i ON app.city (name)":                {Name: "i", Schema: "app", Table: "city", IfNotExists: true},
 		"-- x\nCREATE /* y */ INDEX ASYNC\ni ON ONLY t (n) WHERE s = 'a;b'":    {Name: "i", Table: "t"},
+		"CREATE INDEX ASYNC ÜBUNG ON Épée (n)":                                 {Name: "Übung", Table: "Épée"},
 		`CREATE INDEX ASYNC "on" ON t (n)`:                                     {Name: "on", Table: "t"},
 		"CREATE UNIQUE INDEX ASYNC IF NOT EXISTS i ON t (a) INCLUDE (b); -- z": {Name: "i", Table: "t", IfNotExists: true},
 	} {

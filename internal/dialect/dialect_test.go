@@ -133,3 +133,8 @@ func FuzzParse(f *testing.F) {
 		require.NotEmpty(t, Parse(sql))
 	})
 }
+
+// To PostgreSQL a carriage return ends a comment as a newline does.
+func TestCarriageReturnEndsAComment(t *testing.T) {
+	require.Equal(t, []string{"DROP TABLE t", "SELECT 1"}, Split("-- a\rDROP TABLE t; -- b\r\n SELECT 1 -- c"))
+}

@@ -65,7 +65,10 @@ func skipSpace(sql string, at int) int {
 	case strings.IndexByte(" \t\r\n\f\v", sql[at]) >= 0:
 		return at + 1
 	case strings.HasPrefix(sql[at:], "--"):
-		return endOf(sql, at, "\n")
+		if i := strings.IndexAny(sql[at:], "\r\n"); i >= 0 {
+			return at + i
+		}
+		return len(sql)
 	case strings.HasPrefix(sql[at:], "/*"):
 		return skipComment(sql, at)
 	}
@@ -120,7 +123,7 @@ func next(sql string, at int) token {
 		for end < len(sql) && (isLetter(sql[end]) || isDigit(sql[end]) || sql[end] == '$') {
 			end++
 		}
-		return token{kind: word, text: strings.ToLower(sql[at:end]), start: at, end: end}
+		return token{kind: word, text: lower(sql[at:end]), start: at, end: end}
 	case isDigit(c), c == '.' && at+1 < len(sql) && isDigit(sql[at+1]):
 		end := at + 1
 		for end < len(sql) && (isLetter(sql[end]) || isDigit(sql[end]) || sql[end] == '.') {
@@ -131,6 +134,16 @@ func next(sql string, at int) token {
 		return dollarToken(sql, at)
 	}
 	return token{kind: symbol, text: sql[at : at+1], start: at, end: at + 1}
+}
+
+// lower returns a name as PostgreSQL folds it in UTF-8: only ASCII letters.
+func lower(name string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, name)
 }
 
 // dollarToken reads a parameter, a dollar-quoted string, or a lone dollar.

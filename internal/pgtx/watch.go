@@ -178,14 +178,22 @@ func MayCommit(sql string) bool { return startsWith(sql, "commit", "end") }
 // ControlsTx reports whether one of the statements in sql begins or ends a transaction.
 func ControlsTx(sql string) bool { return MayEnd(sql) || startsWith(sql, "begin", "start") }
 
+// IsOne reports whether sql is one statement: not none, and not several in one text, of which pgx
+// returns the results of the first in a batch, and of the last elsewhere. A semicolon in a literal
+// counts as one between statements.
+func IsOne(sql string) bool {
+	return skipSpace(sql) != "" && !strings.Contains(strings.TrimRight(sql, "; \t\r\n"), ";")
+}
+
 func startsWith(sql string, words ...string) bool {
 	for {
-		sql = skipSpace(sql)
+		first := skipSpace(sql)
 		for _, word := range words {
-			if len(sql) >= len(word) && strings.EqualFold(sql[:len(word)], word) && (len(sql) == len(word) || !isWord(sql[len(word)])) {
+			if len(first) >= len(word) && strings.EqualFold(first[:len(word)], word) && (len(first) == len(word) || !isWord(first[len(word)])) {
 				return true
 			}
 		}
+		// Also in what was skipped: after a semicolon in a literal it may be no comment.
 		semicolon := strings.IndexByte(sql, ';')
 		if semicolon < 0 {
 			return false
@@ -198,20 +206,35 @@ func startsWith(sql string, words ...string) bool {
 func skipSpace(sql string) string {
 	for {
 		sql = strings.TrimLeft(sql, " \t\r\n\f\v;")
-		end, length := -1, 0
 		switch {
 		case strings.HasPrefix(sql, "--"):
-			end, length = strings.IndexByte(sql, '\n'), 1
+			sql = strings.TrimLeftFunc(sql, func(r rune) bool { return r != '\n' && r != '\r' })
 		case strings.HasPrefix(sql, "/*"):
-			end, length = strings.Index(sql, "*/"), 2
+			sql = skipComment(sql)
 		default:
 			return sql
 		}
-		if end < 0 {
-			return ""
-		}
-		sql = sql[end+length:]
 	}
+}
+
+// skipComment skips the block comment that sql begins with. Comments nest.
+func skipComment(sql string) string {
+	for depth := 0; sql != ""; {
+		switch {
+		case strings.HasPrefix(sql, "/*"):
+			depth++
+			sql = sql[2:]
+		case strings.HasPrefix(sql, "*/"):
+			depth--
+			sql = sql[2:]
+		default:
+			sql = sql[1:]
+		}
+		if depth == 0 {
+			return sql
+		}
+	}
+	return ""
 }
 
 func isWord(c byte) bool {

@@ -52,7 +52,7 @@ func Read(fsys fs.FS) (map[string]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		files[name] = string(text)
+		files[name] = strings.TrimPrefix(string(text), "\ufeff") // the byte order mark of some editors
 	}
 	return files, nil
 }
@@ -188,6 +188,8 @@ func groupTransactions(name string, statements []string) (units []Unit, err erro
 		switch {
 		case kind == dialect.Empty:
 			continue
+		case kind == dialect.Copy:
+			return nil, fmt.Errorf("%s: %.200s: COPY FROM must not be in a schema: use INSERT, or load the data otherwise", name, sql)
 		case !open && (kind == dialect.Commit || kind == dialect.Rollback):
 			return nil, fmt.Errorf("%s: %s: there must be a BEGIN before it", name, sql)
 		case kind == dialect.Rollback:

@@ -3,6 +3,7 @@ package schema
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -118,7 +119,8 @@ func idempotent(db DB) []occ.RetryOption {
 	return []occ.RetryOption{occ.WithIdempotent()}
 }
 
-// execute runs a statement and returns the ID of the job that it has started, if any.
+// execute runs a statement and returns the ID of the job that it has started, if any: DSQL answers
+// with a row job_id and the tag of DDL. A column of that name in anybody's table is no job's.
 func execute(ctx context.Context, db querier, sql string) (jobID string, err error) {
 	rows, err := db.Query(ctx, sql, pgx.QueryExecModeSimpleProtocol)
 	if err != nil {
@@ -126,16 +128,12 @@ func execute(ctx context.Context, db querier, sql string) (jobID string, err err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		if columns := rows.FieldDescriptions(); len(columns) != 1 || columns[0].Name != "job_id" {
-			continue
+		if columns := rows.FieldDescriptions(); len(columns) == 1 && columns[0].Name == "job_id" {
+			jobID = string(rows.RawValues()[0])
 		}
-		var id *string
-		if err := rows.Scan(&id); err != nil {
-			return "", err
-		}
-		if id != nil {
-			jobID = *id
-		}
+	}
+	if tag := rows.CommandTag().String(); !strings.HasPrefix(tag, "CREATE ") && !strings.HasPrefix(tag, "ALTER ") {
+		jobID = ""
 	}
 	return jobID, rows.Err()
 }
