@@ -14,12 +14,12 @@ import (
 )
 
 func TestDialAddressLeadsTCPElsewhereAndNothingElse(t *testing.T) {
-	cancelled := make(chan struct{}, 1)
-	s, opts := harness.Start(t, fakepg.Hooks{Cancel: func(uint32, uint32) { cancelled <- struct{}{} }})
+	canceled := make(chan struct{}, 1)
+	s, opts := harness.Start(t, fakepg.Hooks{Cancel: func(uint32, uint32) { canceled <- struct{}{} }})
 	conn, err := dsql.Connect(t.Context(), host, "", harness.With(opts[:2], dsql.WithDialAddress(s.Addr))...)
 	require.NoError(t, err)
 	require.NoError(t, conn.PgConn().CancelRequest(t.Context()), "cancel requests go there too")
-	<-cancelled
+	<-canceled
 	require.NoError(t, conn.Close(t.Context()))
 	c := s.Conns()[0]
 	require.Equal(t, host, c.TLS.ServerName)

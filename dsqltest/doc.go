@@ -9,9 +9,9 @@
 //
 // Behind it runs real PostgreSQL, 14 to 18, found in $DSQLTEST_POSTGRES (a directory, or the path
 // of postgres), on PATH, or where packages install it. If none is found, the error says what to
-// install; the module dsqltest/embedded downloads one. It runs on Linux and macOS; as root it runs as the user postgres, else nobody. All
-// clusters of a process share one PostgreSQL server, which ends with the process. Each cluster is a
-// database of its own, so tests run in parallel.
+// install; the module dsqltest/embedded downloads one. It runs on Linux and macOS; as root it runs
+// as the user postgres, else nobody. All clusters of a process share one PostgreSQL server, which
+// ends with the process. Each cluster is a database of its own, so tests run in parallel.
 //
 // # Fidelity
 //
@@ -27,7 +27,7 @@
 //     [Cluster.LastRefusal] returns the exact reason.
 //   - Roles are admin; those of CREATE ROLE, which may connect once AWS IAM GRANT has granted them
 //     to [Cluster.Principal]; and those of [WithRole], which does both.
-//   - No writer waits for an open transaction. Of two that write or lock one row, the first to
+//   - Writers never block. Of two transactions that write or lock one row, the first to
 //     commit wins; the other sees its own writes until its COMMIT fails with 40001 (OC000).
 //     After a schema change, every other session fails once with 40001 (OC001).
 //   - What DSQL does not support is refused in its words: statements, types, settings, isolation

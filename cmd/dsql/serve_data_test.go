@@ -42,7 +42,7 @@ func (s *serving) stop(t *testing.T) {
 	require.NoError(t, s.cmd.Wait())
 }
 
-// lasting is what an environment has besides the port and the names that it is part of.
+// lasting returns the variables of an environment other than the port and those that contain it.
 func lasting(env []string) map[string]string {
 	vars := variables(strings.Join(env, "\n"))
 	delete(vars, "DSQL_URL")

@@ -287,7 +287,7 @@ esac
 	require.Less(t, time.Since(start), startTimeout/2)
 }
 
-func TestCancelledStart(t *testing.T) {
+func TestCanceledStart(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	saved := shared

@@ -57,8 +57,8 @@ func (p *Proxy) abortOthers(s *session) {
 	}
 }
 
-// abortIdle rolls back the session's transaction, of which the client learns at its next message.
-// A session that is executing a statement is left alone.
+// abortIdle rolls back the session's transaction, which fails at the client's next message. A
+// session that is executing a statement is left alone.
 func (s *session) abortIdle() {
 	if !s.busy.TryLock() {
 		return

@@ -104,7 +104,7 @@ func TestSnapshotOlderThanACommitConflicts(t *testing.T) {
 	}
 }
 
-// An autocommit write beside an open writer succeeds, and so the open one has lost.
+// An autocommit write concurrent with an open writer succeeds, and the open one fails at COMMIT.
 func TestAutocommitBesideAnOpenWriter(t *testing.T) {
 	for i, tt := range conflicts {
 		for _, mode := range modes[i%len(modes) : i%len(modes)+1] {
@@ -142,7 +142,7 @@ func requireInt(t *testing.T, conn *pgx.Conn, mode pgx.QueryExecMode, want int, 
 	require.Equal(t, want, got, sql)
 }
 
-// Whoever is to lose sees its own writes and its snapshot until COMMIT.
+// A transaction that will fail at COMMIT sees its own writes and its snapshot until then.
 func TestLoserSeesItsOwnWrites(t *testing.T) {
 	for _, mode := range modes {
 		for _, committed := range []bool{false, true} {
@@ -178,7 +178,7 @@ func TestLoserSeesItsOwnWrites(t *testing.T) {
 	}
 }
 
-// Errors of its own a loser gets at the statement.
+// Errors other than the conflict are reported at the statement.
 func TestLoserGetsItsOwnErrors(t *testing.T) {
 	for sql, code := range map[string]string{
 		"INSERT INTO t VALUES (2, 0)":      "23505",
@@ -225,7 +225,7 @@ func TestReadOnlyForUpdateLocksNothing(t *testing.T) {
 	}
 }
 
-// COPY answers as if alone, and conflicts at COMMIT.
+// COPY reports success, and the conflict at COMMIT.
 func TestCopyTakesPart(t *testing.T) {
 	for _, winner := range []string{"first", "second"} {
 		first, second := beginTwo(t)
@@ -277,7 +277,7 @@ func TestNoConflict(t *testing.T) {
 	}
 }
 
-// Other writes of the losing transaction, before and after, are rolled back too.
+// Other writes of the failed transaction, before and after, are rolled back too.
 func TestConflictRollsBackAllWrites(t *testing.T) {
 	first, second := beginTwo(t)
 	apply(t, first, "UPDATE t SET n = 1 WHERE id = 1")
@@ -360,7 +360,7 @@ func TestPipelineTakesPart(t *testing.T) {
 	}
 }
 
-// Functions that write answer as if alone, and conflict at COMMIT.
+// Functions that write report success, and the conflict at COMMIT.
 func TestFunctionTakesPart(t *testing.T) {
 	for _, mode := range modes {
 		first, second := beginTwo(t)
@@ -384,8 +384,8 @@ func TestFunctionTakesPart(t *testing.T) {
 	}
 }
 
-// Random values that a client was told stay what it was told, also after the transaction has
-// yielded its rows and has taken them back.
+// Random values that were returned to the client do not change when the transaction yields its rows
+// and executes its writes again.
 func TestRandomValuesStay(t *testing.T) {
 	for _, mode := range modes {
 		first, second := beginTwo(t)
@@ -432,7 +432,7 @@ func TestSyntaxErrorAfterAYield(t *testing.T) {
 	apply(t, second, "COMMIT")
 }
 
-// A unique index that could not be built does not hinder a transaction that has lost.
+// A unique index that could not be built does not affect a transaction that will fail at COMMIT.
 func TestLoserWithAnInvalidIndex(t *testing.T) {
 	first, second := beginTwo(t)
 	apply(t, first, "ROLLBACK", "INSERT INTO t VALUES (40, 4), (41, 4)", "CREATE UNIQUE INDEX ASYNC t_n ON t (n)")
