@@ -80,7 +80,7 @@ func (c *Connector) takeTurn(ctx context.Context) error {
 	defer cancel()
 	err := c.limiter.Wait(ctx)
 	if isRate && err != nil && ctx.Err() == nil {
-		err = errors.Join(context.DeadlineExceeded, err) // it does not wait for what would come too late
+		err = errors.Join(context.DeadlineExceeded, err) // it does not wait for a turn after the deadline
 	}
 	switch {
 	case err == nil:

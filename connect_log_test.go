@@ -227,7 +227,7 @@ func TestLoggerMustNotBeNil(t *testing.T) {
 	require.ErrorContains(t, err, "dsql: WithLogger: the logger must not be nil")
 }
 
-// callerTracer notes what it is told of connections, queries and acquires.
+// callerTracer records traced connections, queries and acquires.
 type callerTracer struct {
 	mu    sync.Mutex
 	notes []string

@@ -13,7 +13,7 @@ import (
 	"github.com/go-dsql/dsql/internal/harness"
 )
 
-func TestDialAddressLeadsTCPElsewhereAndNothingElse(t *testing.T) {
+func TestDialAddressOnlyRoutesTCP(t *testing.T) {
 	canceled := make(chan struct{}, 1)
 	s, opts := harness.Start(t, fakepg.Hooks{Cancel: func(uint32, uint32) { canceled <- struct{}{} }})
 	conn, err := dsql.Connect(t.Context(), host, "", harness.With(opts[:2], dsql.WithDialAddress(s.Addr))...)

@@ -53,9 +53,9 @@
 // # Known differences
 //
 //   - A write waits up to a third of a second for a session that is executing a statement in a
-//     transaction that holds the row. A COMMIT fails with 40001 (OC000) also if the transaction
-//     gave up its rows to another and its client was told the value of a sequence after that row.
-//   - Indexes are built synchronously. Keys may be as long as PostgreSQL's.
+//     transaction that holds the row. A COMMIT also fails with 40001 (OC000) if the transaction
+//     yielded its rows to another and its statements had returned values of a sequence.
+//   - CREATE INDEX ASYNC builds the index synchronously; its job ends a tenth of a second later.
 //   - A client's message over 10 MiB is refused with 08P01, as documented; a real cluster was seen
 //     to close the connection silently.
 //   - Unverified, for lack of records from a real cluster: the SQLSTATE 08006 of a missing or

@@ -14,7 +14,7 @@ import (
 	"github.com/go-dsql/dsql/occ"
 )
 
-// ways are the ways of a callback to meet an error of the server.
+// ways are the ways in which a callback can get an error of the server.
 var ways = []struct {
 	name     string
 	step     fakepg.Step

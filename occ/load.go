@@ -44,7 +44,7 @@ type LoadOptions struct {
 	// MaxRows is how many rows a transaction inserts, at most 3,000. 0: 1,000.
 	MaxRows int
 	// MaxBytes bounds the values of a transaction in bytes, at most 8 MiB. A row that is larger
-	// goes by itself. 0: 2 MiB.
+	// has a transaction of its own. 0: 2 MiB.
 	MaxBytes int
 	// Workers is how many transactions run at the same time. 0: 4. A single connection has one.
 	Workers int
@@ -59,11 +59,11 @@ type LoadOptions struct {
 	OnProgress func(LoadProgress)
 }
 
-// LoadRow is a row for [Load]. Values are what pgx takes as arguments; a string is good for a
-// column of any type.
+// LoadRow is a row for [Load]. Values are what pgx takes as arguments; a string is valid for
+// a column of any type.
 type LoadRow struct {
 	Values []any
-	Line   int // tells rows apart, such as the line in a file
+	Line   int // identifies the row, such as the line in a file
 	Source any // the caller's own, for OnReject
 }
 
@@ -182,7 +182,7 @@ func identifiers(names []string) string {
 	return strings.Join(quoted, ", ")
 }
 
-// assignments overwrite what is not the key; where everything is, the key by itself.
+// assignments overwrite what is not the key; where everything is, the key.
 func assignments(o LoadOptions) string {
 	var sets []string
 	for _, column := range o.Columns {

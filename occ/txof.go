@@ -29,8 +29,8 @@ type Tx interface {
 //		return err
 //	})
 //
-// Errors must have a SQLState method or wrap one that does, as with pgx. Over a database of
-// dsql.OpenDB a transaction that fn ended by SQL is found out; over another driver it is not.
+// Errors must have a SQLState method or wrap one that does, as with pgx. On a database of
+// dsql.OpenDB, RunTxOf detects a transaction that fn ended by SQL; on another driver it does not.
 //
 // Commit must return the database's answer: a SQLSTATE that its error carries counts as that
 // answer, so a hook that runs after the commit must not return the error of another database.
@@ -88,7 +88,7 @@ func txOfAttempt[T Tx](ctx context.Context, r *run, begin func(context.Context) 
 	err = tx.Commit()
 	stop()
 	switch {
-	case errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil: // by whom it was ended, nobody knows
+	case errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil: // what ended it is unknown
 		return r.classifyCommit(ctx, pgtx.Unknown, fmt.Errorf("%w: %w", contextError(ctx), err), nil)
 	case errors.Is(err, sql.ErrTxDone):
 		return &failure{permanent, errOwnEnd}

@@ -61,7 +61,7 @@ func TestPsqlIsGivenWhatItsVersionKnows(t *testing.T) {
 	}
 }
 
-// Variables that would lead psql elsewhere are not passed on.
+// Variables that would connect psql to another host are not passed on.
 func TestPsqlConnectsWhereItWasTold(t *testing.T) {
 	t.Parallel()
 	env := append([]string{fakePsql(t, "18.0", ""), "PGHOSTADDR=10.0.0.1", "PGSERVICE=other", "PGSERVICEFILE=/other", "PGPASSFILE=/other",
@@ -127,7 +127,7 @@ func TestPsqlOnACluster(t *testing.T) {
 	require.Equal(t, "1\n", r.out)
 }
 
-// An interactive psql reconnects by itself after the session has ended, long after 15 minutes.
+// An interactive psql reconnects after the session has ended, long after 15 minutes.
 func TestPsqlReconnects(t *testing.T) {
 	t.Parallel()
 	needPsql(t)

@@ -147,11 +147,11 @@ func TestServeHasItsDataToItself(t *testing.T) {
 	r := runIn(t, nil, "serve", "--listen", "127.0.0.1:0", "--data", data)
 	require.Equal(t, 1, r.code)
 	require.Contains(t, r.err, "dsql: another dsql serve uses the directory of "+data)
-	require.NoError(t, dial(t, s.env).Ping(t.Context()), "it goes on")
+	require.NoError(t, dial(t, s.env).Ping(t.Context()), "it is still running")
 	s.stop(t)
 }
 
-// A first run that does not become ready leaves nothing that the next would have to go on from.
+// A first run that does not become ready leaves nothing for the next to continue from.
 func TestServeBeginsItsDataAnew(t *testing.T) {
 	t.Parallel()
 	data, schema := filepath.Join(shortDir(t), "data"), t.TempDir()

@@ -75,7 +75,7 @@ func (c Campaign) Run(ctx context.Context) (report *Report, path string, err err
 			fmt.Fprintf(c.Out, "%s: file %d of %d, %s\n", time.Now().Format(time.TimeOnly), i+1, len(c.Files), file.Name)
 			if result, err = c.Cluster.Run(ctx, file, progress.Schema); err != nil {
 				if ctx.Err() != nil {
-					return nil, "", fmt.Errorf("interrupted, and cleaned up: the same command goes on with %s: %w", file.Name, ctx.Err())
+					return nil, "", fmt.Errorf("interrupted, and cleaned up: the same command continues with %s: %w", file.Name, ctx.Err())
 				}
 				return nil, "", fmt.Errorf("%s: %w", file.Name, err)
 			}

@@ -47,7 +47,7 @@ func Put(ctx context.Context, conn *pgx.Conn, mode pgx.QueryExecMode, row Row) (
 	}
 }
 
-// maxAttempts is how often a statement is put that meets the schema change of another, an
+// maxAttempts bounds how often a statement is executed that hits the schema change of another, an
 // asynchronous job's included.
 const maxAttempts = 10
 

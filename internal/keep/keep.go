@@ -85,7 +85,7 @@ func (d *Dir) load(wanted Identity) error {
 	return d.read(text, wanted)
 }
 
-// checkOurs refuses a directory with files of somebody else.
+// checkOurs refuses a directory with foreign files.
 func checkOurs(path string) error {
 	if _, err := os.Stat(filepath.Join(path, stateFile)); err == nil {
 		return nil

@@ -14,8 +14,8 @@ const ddlAttempts = 10
 const ddlSavepoint = "dsqltest_ddl"
 
 // execDDL executes DDL. On DSQL it never waits, and open transactions fail with a schema
-// conflict when they go on: so where PostgreSQL would wait, the idle transactions of other sessions
-// are rolled back.
+// conflict at their next statement: so where PostgreSQL would wait, the idle transactions of other
+// sessions are rolled back.
 func (s *session) execDDL(st *dialect.Statement, send func()) bool {
 	s.proxy.functions.add(st.SQL)
 	inBlock := s.inTransaction()

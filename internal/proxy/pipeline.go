@@ -83,7 +83,7 @@ func (f *frontend) execStale(p portal) bool {
 	return f.writeReplies(slices.DeleteFunc(replies, isProtocolOnly))
 }
 
-// endPipeline ends the transaction block of a pipeline and tells the client.
+// endPipeline ends the transaction block of a pipeline and sends the result.
 func (f *frontend) endPipeline() {
 	f.inPipeline = false
 	f.drain()

@@ -446,7 +446,7 @@ func TestLoserWithAnInvalidIndex(t *testing.T) {
 	requireError(t, err, "40001", lostWords)
 }
 
-// A transaction that executes a long statement keeps its rows meanwhile, and others do not wait.
+// A transaction that executes a long statement keeps its rows, and others do not wait.
 func TestWriteBesideALongStatement(t *testing.T) {
 	for _, mode := range modes {
 		first, second := beginTwo(t)
