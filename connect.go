@@ -27,8 +27,8 @@ import (
 const turnTimeout = time.Minute
 
 // prepare makes cc ready to connect with, now. It runs the caller's own hook, checks the seal, gets
-// credentials, waits for the limiter, and puts a gate behind everything of the caller's. The token
-// is not in cc yet: the gate adds it when the server has been verified.
+// credentials, waits for the limiter, and installs a gate behind all of the caller's hooks. The
+// token is not in cc yet: the gate adds it when the server has been verified.
 func (c *Connector) prepare(ctx context.Context, cc *pgx.ConnConfig) (*gate, error) {
 	if c.userBeforeConnect != nil {
 		if err := c.userBeforeConnect(ctx, cc); err != nil {

@@ -43,7 +43,7 @@
 // COMMIT, [Cluster.CutAtCommit], [Cluster.CutConnections], [Cluster.ExpireSessions],
 // [Cluster.RefuseConnections], [Cluster.SetWaking], [Cluster.Pause] and [Cluster.Resume],
 // [Cluster.SetLatency], [Cluster.SetClockOffset]. [Cluster.Cut] and [Cluster.BlackHole] take an
-// endpoint down, of which [WithPeer] gives the cluster two. [Cluster.ConflictOn],
+// endpoint down; with [WithPeer] the cluster has two. [Cluster.ConflictOn],
 // [Cluster.HoldIndexJobs] and [Cluster.FailIndexJobs] have a target. [Cluster.Restore] ends all
 // faults. [WithConnectionLimit] and [WithConnectQuota] enforce quotas. [Cluster.Stats] counts and
 // [Cluster.Log] lists. [Schema] applies schema files.

@@ -10,7 +10,7 @@ type Refusal struct {
 }
 
 // LastRefusal returns why the last refused client was refused, and whether there was one. A client
-// that does not name a cluster belongs to none: only its own error tells why it was refused.
+// that does not name a cluster belongs to none: only its own error says why it was refused.
 func (c *Cluster) LastRefusal() (Refusal, bool) {
 	refusal, ok := c.proxy.LastRefusal()
 	return Refusal(refusal), ok

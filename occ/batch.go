@@ -22,7 +22,7 @@ type BatchSender interface {
 // it.)
 //
 // fn is called for each attempt with an empty batch. An error of fn sends nothing. The functions
-// that fn gives to [pgx.QueuedQuery] are called before it is known that the batch has committed,
+// that fn sets on a [pgx.QueuedQuery] are called before it is known that the batch has committed,
 // once for each attempt; an error of theirs does not undo the batch, and RunBatch says so.
 //
 // A batch that was sent and not answered is a [*CommitUnknownError], as for RunTx, which

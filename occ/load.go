@@ -33,7 +33,7 @@ const (
 type LoadOptions struct {
 	// Table is the table's name, after its schema if there is one: {"app", "orders"}.
 	Table pgx.Identifier
-	// Columns are the columns that the values of each row are for.
+	// Columns names the columns of the values of each row.
 	Columns []string
 	// Key names those of Columns that a primary key or a unique index is on. It makes a batch
 	// idempotent: a row whose key is in the table already is not inserted again.
@@ -314,7 +314,7 @@ func (l *load) insertOrSplit(ctx context.Context, rows []LoadRow, did *outcome) 
 // isAboutRows reports whether fewer rows, or others, may be accepted.
 func isAboutRows(e sqlstate.Error) bool {
 	switch code := e.SQLState(); {
-	case code == "21000": // ON CONFLICT DO UPDATE met one key twice
+	case code == "21000": // ON CONFLICT DO UPDATE of one key twice
 		return true
 	default:
 		return strings.HasPrefix(code, "22") || strings.HasPrefix(code, "23") || code == "54000"

@@ -176,7 +176,7 @@ func (s *server) writeFiles() (clean func(), err error) {
 	if s.caFile != "" {
 		err = writeFile(s.caFile, s.cluster.CertPEM(), 0o644)
 	}
-	if err == nil && s.readyFile != "" { // last: who waits for it uses the others
+	if err == nil && s.readyFile != "" { // last: a program that waits for it uses the others
 		err = writeFile(s.readyFile, env(), 0o600)
 	}
 	if err != nil {

@@ -11,7 +11,7 @@ type Source string
 // Sources, the best first.
 const (
 	Recorded   Source = "recorded"   // from a real cluster
-	Observed   Source = "observed"   // reported by people who saw it
+	Observed   Source = "observed"   // reported by users
 	Documented Source = "documented" // by AWS
 	Unverified Source = "unverified" // no report of it being accepted; the message is inferred
 )
