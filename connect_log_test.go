@@ -262,7 +262,7 @@ func (c *callerTracer) TraceAcquireEnd(context.Context, *pgxpool.Pool, pgxpool.T
 	c.note("acquired")
 }
 
-func TestTheCallersTracerIsToldAllTheSame(t *testing.T) {
+func TestTheCallersTracerIsStillCalled(t *testing.T) {
 	sql := &fakepg.SQL{}
 	_, opts := harness.Start(t, fakepg.Hooks{Session: sql.Session})
 	tracer := new(callerTracer)

@@ -67,7 +67,7 @@ func TestTheLastOfDialAddressAndDialFuncWins(t *testing.T) {
 	require.Len(t, s.Conns(), 4)
 }
 
-func TestVPCEndpointIsToldTheCluster(t *testing.T) {
+func TestVPCEndpointGetsTheClusterID(t *testing.T) {
 	for _, tt := range []struct {
 		name, options, want string
 	}{

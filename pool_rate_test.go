@@ -159,13 +159,13 @@ func newConnector(t *testing.T, c *dsqltest.Cluster, opts ...dsql.Option) *dsql.
 }
 
 // The figures are a part of DSQL's, so that the test takes seconds.
-func TestColdStartMeetsNoQuota(t *testing.T) {
+func TestColdStartStaysUnderTheQuota(t *testing.T) {
 	failed, err := coldStart(t, 500, dsqltest.WithConnectQuota(100, 300), dsql.WithConnectRate(100, 300))
 	require.NoError(t, err)
 	require.Zero(t, failed)
 }
 
-func TestColdStartWithoutTheGuardMeetsTheQuota(t *testing.T) {
+func TestColdStartWithoutTheGuardExceedsTheQuota(t *testing.T) {
 	failed, err := coldStart(t, 100, dsqltest.WithConnectQuota(1, 30), dsql.WithConnectRate(0, 0))
 	require.Positive(t, failed)
 	require.True(t, dsql.IsConnectLimit(err))

@@ -319,7 +319,7 @@ func TestTrustRootsSetByAPoolConfigFunctionCount(t *testing.T) {
 	require.Len(t, s.Conns(), 1)
 }
 
-func TestDialFuncIsGivenTheNameForCancelRequestsToo(t *testing.T) {
+func TestDialFuncGetsTheNameForCancelRequestsToo(t *testing.T) {
 	canceled := make(chan struct{}, 1)
 	s, opts := harness.Start(t, fakepg.Hooks{Cancel: func(pid, key uint32) {
 		if pid == 1 && key == 2 {

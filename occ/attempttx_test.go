@@ -88,7 +88,7 @@ func batch(sql string) *pgx.Batch {
 	return b
 }
 
-func TestConflictIsRetriedWhereverItIsMet(t *testing.T) {
+func TestConflictIsRetriedWhereverItOccurs(t *testing.T) {
 	t.Parallel()
 	for _, mode := range modes {
 		for _, way := range ways {
@@ -123,7 +123,7 @@ func TestConflictIsRetriedWhereverItIsMet(t *testing.T) {
 	}
 }
 
-func TestSwallowedConflictIsRetriedWhereverItIsMet(t *testing.T) {
+func TestSwallowedConflictIsRetriedWhereverItOccurs(t *testing.T) {
 	t.Parallel()
 	for _, mode := range modes {
 		for _, way := range ways {

@@ -155,7 +155,7 @@ func wide(t *testing.T, s *scripted, n int) *pgxpool.Pool {
 	return pool
 }
 
-func TestCommitEndsTheWaitOfALoser(t *testing.T) {
+func TestCommitEndsAWaitAfterAConflict(t *testing.T) {
 	t.Parallel()
 	s := startSQL(t, first(1, fakepg.Execute, commit, conflict()))
 	pool := wide(t, s, 2)

@@ -306,7 +306,7 @@ func TestDoctorFindsNoFault(t *testing.T) {
 	require.Contains(t, text.out, "no fault found")
 }
 
-func TestDoctorTellsTheAdviceLast(t *testing.T) {
+func TestDoctorPrintsTheAdviceLast(t *testing.T) {
 	t.Parallel()
 	r := runIn(t, static, "doctor", endpoint1, "--dial-address", freePort(t))
 	require.Equal(t, 1, r.code)

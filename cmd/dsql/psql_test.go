@@ -38,7 +38,7 @@ func variables(out string) map[string]string {
 	return vars
 }
 
-func TestPsqlIsGivenWhatItsVersionKnows(t *testing.T) {
+func TestPsqlGetsWhatItsVersionSupports(t *testing.T) {
 	t.Parallel()
 	roots := filepath.Join(t.TempDir(), "roots.pem")
 	require.NoError(t, os.WriteFile(roots, nil, 0o600))
@@ -62,7 +62,7 @@ func TestPsqlIsGivenWhatItsVersionKnows(t *testing.T) {
 }
 
 // Variables that would connect psql to another host are not passed on.
-func TestPsqlConnectsWhereItWasTold(t *testing.T) {
+func TestPsqlIgnoresOtherConnectionVariables(t *testing.T) {
 	t.Parallel()
 	env := append([]string{fakePsql(t, "18.0", ""), "PGHOSTADDR=10.0.0.1", "PGSERVICE=other", "PGSERVICEFILE=/other", "PGPASSFILE=/other",
 		"PGSSLMODE=disable", "PGPORT=1", "PGHOST=other", "PGUSER=other", "PGPASSWORD=other", "PGCHANNELBINDING=require",

@@ -152,7 +152,7 @@ func TestServeHasItsDataToItself(t *testing.T) {
 }
 
 // A first run that does not become ready leaves nothing for the next to continue from.
-func TestServeBeginsItsDataAnew(t *testing.T) {
+func TestServeReplacesIncompleteData(t *testing.T) {
 	t.Parallel()
 	data, schema := filepath.Join(shortDir(t), "data"), t.TempDir()
 	args := []string{"serve", "--listen", "127.0.0.1:0", "--data", data, "--schema", schema, "--role", "app", "--exec", "true"}

@@ -202,7 +202,7 @@ func TestManyStartsShareOneTemplate(t *testing.T) {
 	require.Len(t, entries, 1, "one template, and no leavings")
 }
 
-func TestCacheOfSomebodyElseIsRefused(t *testing.T) {
+func TestCacheOfAnotherUserIsRefused(t *testing.T) {
 	acc, err := serverAccount()
 	require.NoError(t, err)
 	theirs := privateCache(t, acc)
@@ -234,7 +234,7 @@ func TestUnreadablePGSERVICEIsNamed(t *testing.T) {
 	require.Contains(t, line, "unset PGSERVICE")
 }
 
-func TestNoPostgreSQLTellsWhereItLookedAndWhatToInstall(t *testing.T) {
+func TestNoPostgreSQLSaysWhereItLookedAndWhatToInstall(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	t.Setenv("DSQLTEST_POSTGRES", "")
 	acc, err := serverAccount()

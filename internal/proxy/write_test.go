@@ -105,7 +105,7 @@ func TestSnapshotOlderThanACommitConflicts(t *testing.T) {
 }
 
 // An autocommit write concurrent with an open writer succeeds, and the open one fails at COMMIT.
-func TestAutocommitBesideAnOpenWriter(t *testing.T) {
+func TestAutocommitDuringAnOpenTransaction(t *testing.T) {
 	for i, tt := range conflicts {
 		for _, mode := range modes[i%len(modes) : i%len(modes)+1] {
 			t.Run(fmt.Sprintf("%s, %v", tt.name, mode), func(t *testing.T) {
@@ -143,7 +143,7 @@ func requireInt(t *testing.T, conn *pgx.Conn, mode pgx.QueryExecMode, want int, 
 }
 
 // A transaction that will fail at COMMIT sees its own writes and its snapshot until then.
-func TestLoserSeesItsOwnWrites(t *testing.T) {
+func TestConflictedTransactionSeesItsOwnWrites(t *testing.T) {
 	for _, mode := range modes {
 		for _, committed := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%v, the other has committed: %t", mode, committed), func(t *testing.T) {
@@ -179,7 +179,7 @@ func TestLoserSeesItsOwnWrites(t *testing.T) {
 }
 
 // Errors other than the conflict are reported at the statement.
-func TestLoserGetsItsOwnErrors(t *testing.T) {
+func TestConflictedTransactionGetsOtherErrors(t *testing.T) {
 	for sql, code := range map[string]string{
 		"INSERT INTO t VALUES (2, 0)":      "23505",
 		"INSERT INTO child VALUES (1, 77)": "23503",
@@ -433,7 +433,7 @@ func TestSyntaxErrorAfterAYield(t *testing.T) {
 }
 
 // A unique index that could not be built does not affect a transaction that will fail at COMMIT.
-func TestLoserWithAnInvalidIndex(t *testing.T) {
+func TestConflictedTransactionWithAnInvalidIndex(t *testing.T) {
 	first, second := beginTwo(t)
 	apply(t, first, "ROLLBACK", "INSERT INTO t VALUES (40, 4), (41, 4)", "CREATE UNIQUE INDEX ASYNC t_n ON t (n)")
 	apply(t, second, "ROLLBACK")
@@ -447,7 +447,7 @@ func TestLoserWithAnInvalidIndex(t *testing.T) {
 }
 
 // A transaction that executes a long statement keeps its rows, and others do not wait.
-func TestWriteBesideALongStatement(t *testing.T) {
+func TestWriteDuringALongStatement(t *testing.T) {
 	for _, mode := range modes {
 		first, second := beginTwo(t)
 		apply(t, first, "UPDATE t SET n = 1 WHERE id = 1")
