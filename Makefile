@@ -36,9 +36,9 @@ lint:
 bench: setup
 	sh scripts/bench
 
-# Compares the local cluster with the recorded answers of DSQL. make conformance DSQL_ENDPOINT=… puts
-# the recorded statements to a real cluster, and compares its answers with both: docs/conformance.md.
-# CONFIRM=yes does not ask whether to begin; CLEANUP=1 drops what interrupted runs have left.
+# Compares the local cluster with the recorded answers of DSQL. make conformance DSQL_ENDPOINT=… runs
+# the recorded statements against a real cluster, and compares its answers with both: docs/conformance.md.
+# CONFIRM=yes begins without asking; CLEANUP=1 drops what interrupted runs have left.
 conformance: setup
 ifneq ($(DSQL_ENDPOINT),)
 	@DSQL_ENDPOINT="$(DSQL_ENDPOINT)" go run ./internal/conformance/run $(if $(filter yes,$(CONFIRM)),-yes) $(if $(CLEANUP),-clean)
@@ -54,7 +54,7 @@ SEED :=
 soak:
 	OCC_SOAK=$(SOAK) OCC_SOAK_SEED=$(SEED) go test -count=1 -v -timeout 0 -run '^TestSoak$$' ./occ
 
-# make live DSQL_ENDPOINT=…: runs the library's promises against a real cluster, as admin, with the AWS
+# make live DSQL_ENDPOINT=…: tests the library against a real cluster, as admin, with the AWS
 # credentials of the environment. With DSQL_PRINCIPAL, their ARN, it grants a role and revokes it.
 live:
 	@[ -n "$(DSQL_ENDPOINT)" ] || { echo "set DSQL_ENDPOINT to the cluster: make live DSQL_ENDPOINT=<cluster ID>.dsql.<region>.on.aws"; exit 1; }

@@ -102,8 +102,8 @@ type Config struct {
 	// sslnegotiation, connect_timeout, default_query_exec_mode and pool_*. See [ParseURL].
 	Settings map[string]string
 
-	// ConnectLimiter delays new connections: Wait is called once for each. Connectors made of one
-	// Config share it. Nil: each [Connector] has its own for DSQL's quota, 100 a second after a
+	// ConnectLimiter delays new connections: Wait is called once for each. Connectors created from
+	// one Config share it. Nil: each [Connector] has its own for DSQL's quota, 100 a second after a
 	// burst of 1000. See [WithConnectRate] and [WithConnectLimiter].
 	ConnectLimiter interface{ Wait(context.Context) error }
 

@@ -27,8 +27,8 @@ import (
 const turnTimeout = time.Minute
 
 // prepare makes cc ready to connect with, now. It runs the caller's own hook, checks the seal, gets
-// credentials, waits for the limiter, and puts a gate behind everything of the caller's. The token is not
-// in cc yet: the gate adds it when the server has been verified.
+// credentials, waits for the limiter, and installs a gate behind all of the caller's hooks. The
+// token is not in cc yet: the gate adds it when the server has been verified.
 func (c *Connector) prepare(ctx context.Context, cc *pgx.ConnConfig) (*gate, error) {
 	if c.userBeforeConnect != nil {
 		if err := c.userBeforeConnect(ctx, cc); err != nil {
@@ -80,7 +80,7 @@ func (c *Connector) takeTurn(ctx context.Context) error {
 	defer cancel()
 	err := c.limiter.Wait(ctx)
 	if isRate && err != nil && ctx.Err() == nil {
-		err = errors.Join(context.DeadlineExceeded, err) // it does not wait for what would come too late
+		err = errors.Join(context.DeadlineExceeded, err) // it does not wait for a turn after the deadline
 	}
 	switch {
 	case err == nil:
@@ -92,8 +92,8 @@ func (c *Connector) takeTurn(ctx context.Context) error {
 }
 
 // gate is the tracer that every connect passes last, after the caller's hooks and tracer: it checks
-// the configuration that is about to be used and wraps lookup, dial and AfterNetConnect. The caller's
-// tracer takes its place again for the connection's queries.
+// the configuration that is about to be used and wraps lookup, dial and AfterNetConnect. The
+// caller's tracer takes its place again for the connection's queries.
 type gate struct {
 	c       *Connector
 	next    pgx.QueryTracer // the caller's; may be nil
@@ -134,8 +134,8 @@ func (g *gate) TraceConnectStart(ctx context.Context, data pgx.TraceConnectStart
 	return context.WithValue(ctx, attemptKey{}, a)
 }
 
-// ownTLS returns a copy of the caller's configuration, which nobody else changes. Whoever adds to its
-// root CAs gains nothing: the server is verified again with those of the seal.
+// ownTLS returns a copy of the caller's configuration that only the library changes. Adding to its
+// root CAs has no effect: the server is verified again with those of the seal.
 func (g *gate) ownTLS(t *tls.Config, region string) *tls.Config {
 	t = t.Clone()
 	t.ClientSessionCache = explain.Sessions{Cache: t.ClientSessionCache, Region: region}
@@ -148,9 +148,9 @@ func (g *gate) refuse(cc *pgx.ConnConfig, err error) {
 	cc.DialFunc = func(context.Context, string, string) (net.Conn, error) { return nil, err }
 }
 
-// dial returns the function by which pgx opens TCP connections. pgx sees each endpoint as one address,
-// so that there is one startup message however many addresses are tried, and all of them within the
-// connect timeout.
+// dial returns the function by which pgx opens TCP connections. pgx sees each endpoint as one
+// address, so that there is one startup message however many addresses are tried, and all of them
+// within the connect timeout.
 func (g *gate) dial(a *failover.Attempt, lookup pgconn.LookupFunc, dial pgconn.DialFunc) pgconn.DialFunc {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		ctx = context.WithValue(ctx, attemptKey{}, a)
@@ -230,8 +230,8 @@ func (g *gate) tokenFor(ctx context.Context, a *failover.Attempt) (string, error
 }
 
 // onPgError adds the first sentence of the explanation to a refusal that has no hint, for those who
-// see a pool's error without [Explain]. pgx replaces errors that do not end the connection after the
-// handler, so only refusals and other fatal errors can have one.
+// see a pool's error without [Explain]. pgx replaces errors that do not end the connection after
+// the handler, so only refusals and other fatal errors can have one.
 func (g *gate) onPgError(a *failover.Attempt, next pgconn.PgErrorHandler) pgconn.PgErrorHandler {
 	return func(conn *pgconn.PgConn, e *pgconn.PgError) bool {
 		a.Err = e
@@ -261,8 +261,8 @@ func (g *gate) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndData
 	}
 }
 
-// TraceQueryStart passes a query on. It is called only if a tracer of the caller's calls g: otherwise
-// the connection has the caller's own tracer.
+// TraceQueryStart passes a query on. It is called only if a tracer of the caller's calls g:
+// otherwise the connection has the caller's own tracer.
 func (g *gate) TraceQueryStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
 	if g.next == nil {
 		return ctx

@@ -16,8 +16,8 @@ import (
 // connectFunc opens one connection.
 type connectFunc func(context.Context) (*pgx.Conn, error)
 
-// connects returns the ways to connect to one scripted server: pgx alone with a fixed password and the
-// library's TLS settings, as a pool of the library, and as [dsql.Connect].
+// connects returns the ways to connect to one scripted server: pgx alone with a fixed password and
+// the library's TLS settings, as a pool of the library, and as [dsql.Connect].
 func connects(tb testing.TB) (raw, pool, single connectFunc, token func()) {
 	server, opts := harness.Start(tb, fakepg.Hooks{})
 	c, err := dsql.NewConnector(tb.Context(), dsql.Config{Endpoint: host}, append(opts, dsql.WithConnectRate(0, 0))...)
@@ -54,7 +54,8 @@ func connects(tb testing.TB) (raw, pool, single connectFunc, token func()) {
 	return raw, pool, single, token
 }
 
-// allocations returns those of connecting and closing, the server's included, as TLS sessions are resumed.
+// allocations returns those of connecting and closing, the server's included, as TLS sessions are
+// resumed.
 func allocations(tb testing.TB, connect connectFunc) float64 {
 	once := func() {
 		conn, err := connect(tb.Context())
@@ -65,7 +66,8 @@ func allocations(tb testing.TB, connect connectFunc) float64 {
 	return testing.AllocsPerRun(50, once)
 }
 
-// The seal and the gate allocate little beside TLS. What the SDK allocates to sign the token is its own.
+// The seal and the gate allocate little compared with TLS. What the SDK allocates to sign the token
+// is its own.
 func TestConnectAllocatesLittleMoreThanPgx(t *testing.T) {
 	raw, pool, single, token := connects(t)
 	base := allocations(t, raw)

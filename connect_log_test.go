@@ -227,7 +227,7 @@ func TestLoggerMustNotBeNil(t *testing.T) {
 	require.ErrorContains(t, err, "dsql: WithLogger: the logger must not be nil")
 }
 
-// callerTracer notes what it is told of connections, queries and acquires.
+// callerTracer records traced connections, queries and acquires.
 type callerTracer struct {
 	mu    sync.Mutex
 	notes []string
@@ -262,7 +262,7 @@ func (c *callerTracer) TraceAcquireEnd(context.Context, *pgxpool.Pool, pgxpool.T
 	c.note("acquired")
 }
 
-func TestTheCallersTracerIsToldAllTheSame(t *testing.T) {
+func TestTheCallersTracerIsStillCalled(t *testing.T) {
 	sql := &fakepg.SQL{}
 	_, opts := harness.Start(t, fakepg.Hooks{Session: sql.Session})
 	tracer := new(callerTracer)

@@ -108,7 +108,7 @@ func connConfig(t *testing.T, opts []dsql.Option) *pgx.ConnConfig {
 	return cc
 }
 
-// A tracer may set hooks; they run, and the server is verified all the same.
+// A tracer may set hooks; they run, and the server is still verified.
 func TestTracerThatSetsAfterNetConnectAndDialFunc(t *testing.T) {
 	wrong, roots := fakepg.Certificate(t, "other.example.com")
 	for name, hooks := range map[string]fakepg.Hooks{

@@ -14,7 +14,7 @@ import (
 	"github.com/go-dsql/dsql/internal/harness"
 )
 
-// queryCounter counts the queries that it is told of.
+// queryCounter counts the queries that it traces.
 type queryCounter struct{ n int }
 
 func (q *queryCounter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {

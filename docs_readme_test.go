@@ -62,7 +62,8 @@ func statements(block string) []string {
 	return strings.Split(strings.TrimSuffix(strings.TrimSpace(block), ";"), ";\n")
 }
 
-// With the documented statements a service has what it needs: its own tables, and what admin creates.
+// With the documented statements a service has what it needs: its own tables, and what admin
+// creates.
 func TestDocumentedRolesWork(t *testing.T) {
 	setup, grants := blocks(t, "README.md", "sql")[0], blocks(t, "docs/credentials.md", "sql")
 	require.Equal(t, setup, grants[0])
@@ -142,8 +143,8 @@ func setup(t *testing.T, commands map[string]string) (output string, err error) 
 	return string(out), err
 }
 
-// The scripts of a machine where PostgreSQL is there, can be installed or downloaded: go knows by the
-// file $STATE.
+// The scripts of a machine where PostgreSQL is there, can be installed or downloaded: go knows by
+// the file $STATE.
 const (
 	goWithout  = `case $2 in ./install) exit 1;; esac; [ -e "$STATE" ] && read -r found <"$STATE" && echo "$found"`
 	goDownload = `case $2 in ./install) echo "downloaded, in cache" >"$STATE";; *) [ -e "$STATE" ] && read -r found <"$STATE" && echo "$found";; esac`
@@ -182,7 +183,7 @@ func TestSetupPrefersWhatIsThereThenPackagesThenADownload(t *testing.T) {
 	}
 }
 
-// A user without root learns what to run.
+// Without root, the error says what to run.
 func TestSetupWithoutRootSaysWhatToDo(t *testing.T) {
 	out, err := setup(t, map[string]string{"go": goWithout, "id": asUser, "apt-get": "exit 1"})
 	require.Error(t, err)

@@ -23,8 +23,8 @@ func IsConnectLimit(err error) bool {
 
 // Explain returns a paragraph that says what err means on DSQL and what to do about it, or "" if
 // it has nothing to add. It knows the causes listed in docs/errors.md, however they are wrapped.
-// Errors of [Connect], [NewPool] and [OpenDB]'s connections already carry it. Call it for the errors
-// of a pool, of [NewConnector], and of [Connector.NewPool], [Connector.ConnConfig] and
+// Errors of [Connect], [NewPool] and [OpenDB]'s connections already carry it. Call it for the
+// errors of a pool, of [NewConnector], and of [Connector.NewPool], [Connector.ConnConfig] and
 // [Connector.Token].
 func Explain(err error) string {
 	return explain.Error(err)

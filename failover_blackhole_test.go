@@ -18,8 +18,8 @@ import (
 	"github.com/go-dsql/dsql/internal/harness"
 )
 
-// A statement without a deadline ends although its endpoint is a black hole, and the next goes to the
-// peer: with database/sql and with a single connection, as in a pool.
+// A statement without a deadline ends although its endpoint is a black hole, and the next goes to
+// the peer: with database/sql and with a single connection, as in a pool.
 func TestStatementInABlackHoleEnds(t *testing.T) {
 	cluster := func(t *testing.T) (*dsqltest.Cluster, []dsql.Option) {
 		c := dsqltest.Start(t, dsqltest.WithPeer("us-east-2"))
@@ -109,7 +109,7 @@ func (s *spy) install(p *pgxpool.Config) error {
 	return nil
 }
 
-// Whatever is in the way, each endpoint is sent its own token and nobody sees another's.
+// Whatever the dial address, each endpoint is sent its own token and never another's.
 func TestTokensStayWithTheirEndpointWithHooksAndTracers(t *testing.T) {
 	for name, hooks := range map[string]fakepg.Hooks{
 		"hangs up":  {Password: hangUp},

@@ -38,8 +38,8 @@ func WithUser(role string) Option {
 }
 
 // WithCredentials signs tokens with p's credentials. p is called once per credential lifetime, not
-// once per connection; a call that takes over 30 seconds is abandoned, and the next connection calls
-// p again.
+// once per connection; a call that takes over 30 seconds is abandoned, and the next connection
+// calls p again.
 //
 // Pass a provider rather than an aws.CredentialsCache around it: in that cache, a call that hangs
 // blocks every later call.
@@ -53,9 +53,10 @@ func WithCredentials(p aws.CredentialsProvider) Option {
 	}
 }
 
-// WithAWSConfig takes the credentials, and the region where it cannot be inferred from the endpoint,
-// from a loaded AWS configuration. The rest of cfg is not read. The note on
-// aws.CredentialsCache in [WithCredentials] applies to the credentials of every loaded configuration.
+// WithAWSConfig takes the credentials, and the region where it cannot be inferred from the
+// endpoint, from a loaded AWS configuration. The rest of cfg is not read. The note on
+// aws.CredentialsCache in [WithCredentials] applies to the credentials of every loaded
+// configuration.
 func WithAWSConfig(cfg aws.Config) Option {
 	return func(c *Config) error {
 		c.AWSConfig = &aws.Config{Region: cfg.Region}
@@ -137,20 +138,20 @@ func WithDialAddress(address string) Option {
 // WithFailover adds a peer: the endpoint of a multi-Region cluster in another Region. endpoint and
 // region are as in [NewPool]. Repeat it for further peers, in order of preference.
 //
-// A new connection goes to the first endpoint that is not resting. If looking it up, dialing, TLS or
-// startup fails, or the server refuses with a limit (53300, 53400), a shutdown (57P0x), "server
-// unavailable" (XX000), "waking up cluster" or another code of class 08 but 08P01, the next endpoint
-// is tried within the same attempt, with its own name verified and a token of its own. Access denied,
-// and what else is about the request, ends the attempt. Each endpoint has the connect timeout, or its
-// share of what the context has left if that is less.
+// A new connection goes to the first endpoint that is not resting. If looking it up, dialing, TLS
+// or startup fails, or the server refuses with a limit (53300, 53400), a shutdown (57P0x), "server
+// unavailable" (XX000), "waking up cluster" or another code of class 08 but 08P01, the next
+// endpoint is tried within the same attempt, with its own name verified and a token of its own.
+// Access denied, and any other refusal of the request itself, ends the attempt. Each endpoint has
+// the connect timeout, or its share of what the context has left if that is less.
 //
-// An endpoint that failed rests for a second, which doubles up to a minute as it fails again, less up
-// to a quarter at random. When the rest is over, one connection tries it. Unless it refused with a
-// limit, "server unavailable" or "waking up cluster", its idle connections are closed: at once in
+// An endpoint that failed rests for a second, which doubles up to a minute as it fails again, less
+// up to a quarter at random. When the rest is over, one connection tries it. Unless it refused with
+// a limit, "server unavailable" or "waking up cluster", its idle connections are closed: at once in
 // pools of [NewPool], before their next use in pools made from [Connector.PoolConfig] and in
 // database/sql. When an endpoint before a peer is back, connections to the peer are closed within 5
-// minutes, spread out, between two uses, and idle ones in the same way. [Connector.Endpoints] returns
-// the states. See docs/multiregion.md.
+// minutes, spread out, between two uses, and idle ones in the same way. [Connector.Endpoints]
+// returns the states. See docs/multiregion.md.
 func WithFailover(endpoint, region string) Option {
 	return func(c *Config) error {
 		p := Peer{endpoint, region}
@@ -186,10 +187,10 @@ func WithCredentialsTimeout(d time.Duration) Option {
 }
 
 // WithLogger logs to l: at Debug the cluster with where its region came from, and each token
-// (credentials' source and expiry) and connect (duration, outcome). A connect that fails is logged at
-// Warn, with its explanation, and so is one without credentials: at most one of either kind a second,
-// with the number of failures since the last (failures); the others are at Debug, as is a connect
-// that its caller canceled. Never a secret. By default nothing is logged.
+// (credentials' source and expiry) and connect (duration, outcome). A connect that fails is logged
+// at Warn, with its explanation, and so is one without credentials: at most one of either kind a
+// second, with the number of failures since the last (failures); the others are at Debug, as is a
+// connect that its caller canceled. Never a secret. By default nothing is logged.
 func WithLogger(l *slog.Logger) Option {
 	return func(c *Config) error {
 		if l == nil {
@@ -208,9 +209,10 @@ const (
 )
 
 // WithConnectRate limits each [Connector], and so each pool, to perSecond new connections a second
-// after a burst (of which a tenth is kept back, see below); further ones wait, up to a minute. The default is DSQL's own
-// quota for the whole cluster, 100 and 1000: use a part of it where several processes share a
-// cluster, or [WithConnectLimiter]. perSecond 0 turns the limit off, whatever burst is.
+// after a burst (of which a tenth is kept back, see below); further ones wait, up to a minute. The
+// default is DSQL's own quota for the whole cluster, 100 and 1000: use a part of it where several
+// processes share a cluster, or [WithConnectLimiter]. perSecond 0 turns the limit off, whatever
+// burst is.
 //
 // A connect waits when it has credentials, before the endpoint is looked up; cancel requests do not
 // wait. The cluster counts a connection when it arrives, a little later. A tenth of burst, at least
@@ -248,9 +250,9 @@ func WithConnectLimiter(l interface{ Wait(context.Context) error }) Option {
 	}
 }
 
-// WithRuntimeParam sets a session parameter at startup, such as search_path or application_name. The
-// last value for a name wins. Parameters that DSQL refuses, with which no connection would open, are
-// refused by name.
+// WithRuntimeParam sets a session parameter at startup, such as search_path or application_name.
+// The last value for a name wins. Parameters that DSQL refuses, with which no connection would
+// open, are refused by name.
 func WithRuntimeParam(name, value string) Option {
 	return func(c *Config) error {
 		if err := params.CheckOne(name, value); err != nil {
@@ -266,12 +268,12 @@ func WithRuntimeParam(name, value string) Option {
 	}
 }
 
-// WithPoolConfig calls f to edit the configuration before the library checks it a last time: sizes, times, hooks, tracers,
-// query modes, root CAs, where TCP connections are routed. Several run in order; an error ends
-// construction.
+// WithPoolConfig calls f to edit the configuration before the library checks it a last time: sizes,
+// times, hooks, tracers, query modes, root CAs, where TCP connections are routed. Several run in
+// order; an error ends construction.
 //
-// A BeforeConnect that f sets runs for each connection, before its token is made. Neither f nor that
-// hook nor a tracer may change the host, the port, the database, the user, the password, the
+// A BeforeConnect that f sets runs for each connection, before its token is made. Neither f nor
+// that hook nor a tracer may change the host, the port, the database, the user, the password, the
 // fallbacks, or how the server's certificate is verified: construction, or the connection, then
 // fails with an error that names the field. Hooks that carry the connection's bytes (DialFunc,
 // AfterNetConnect, BuildFrontend) are trusted with them: AfterNetConnect and BuildFrontend see the

@@ -13,13 +13,13 @@ import (
 	"github.com/go-dsql/dsql/internal/harness"
 )
 
-func TestDialAddressLeadsTCPElsewhereAndNothingElse(t *testing.T) {
-	cancelled := make(chan struct{}, 1)
-	s, opts := harness.Start(t, fakepg.Hooks{Cancel: func(uint32, uint32) { cancelled <- struct{}{} }})
+func TestDialAddressOnlyRoutesTCP(t *testing.T) {
+	canceled := make(chan struct{}, 1)
+	s, opts := harness.Start(t, fakepg.Hooks{Cancel: func(uint32, uint32) { canceled <- struct{}{} }})
 	conn, err := dsql.Connect(t.Context(), host, "", harness.With(opts[:2], dsql.WithDialAddress(s.Addr))...)
 	require.NoError(t, err)
 	require.NoError(t, conn.PgConn().CancelRequest(t.Context()), "cancel requests go there too")
-	<-cancelled
+	<-canceled
 	require.NoError(t, conn.Close(t.Context()))
 	c := s.Conns()[0]
 	require.Equal(t, host, c.TLS.ServerName)
@@ -67,7 +67,7 @@ func TestTheLastOfDialAddressAndDialFuncWins(t *testing.T) {
 	require.Len(t, s.Conns(), 4)
 }
 
-func TestVPCEndpointIsToldTheCluster(t *testing.T) {
+func TestVPCEndpointGetsTheClusterID(t *testing.T) {
 	for _, tt := range []struct {
 		name, options, want string
 	}{

@@ -159,13 +159,13 @@ func newConnector(t *testing.T, c *dsqltest.Cluster, opts ...dsql.Option) *dsql.
 }
 
 // The figures are a part of DSQL's, so that the test takes seconds.
-func TestColdStartMeetsNoQuota(t *testing.T) {
+func TestColdStartStaysUnderTheQuota(t *testing.T) {
 	failed, err := coldStart(t, 500, dsqltest.WithConnectQuota(100, 300), dsql.WithConnectRate(100, 300))
 	require.NoError(t, err)
 	require.Zero(t, failed)
 }
 
-func TestColdStartWithoutTheGuardMeetsTheQuota(t *testing.T) {
+func TestColdStartWithoutTheGuardExceedsTheQuota(t *testing.T) {
 	failed, err := coldStart(t, 100, dsqltest.WithConnectQuota(1, 30), dsql.WithConnectRate(0, 0))
 	require.Positive(t, failed)
 	require.True(t, dsql.IsConnectLimit(err))
@@ -184,8 +184,8 @@ func (c *counting) Wait(context.Context) error {
 }
 
 func TestConnectLimiterIsCalledOncePerConnect(t *testing.T) {
-	cancelled := make(chan struct{}, 1)
-	s, opts := harness.Start(t, fakepg.Hooks{Cancel: func(uint32, uint32) { cancelled <- struct{}{} }})
+	canceled := make(chan struct{}, 1)
+	s, opts := harness.Start(t, fakepg.Hooks{Cancel: func(uint32, uint32) { canceled <- struct{}{} }})
 	limiter := new(counting)
 	opts = harness.With(opts, dsql.WithConnectLimiter(limiter))
 	pool := harness.NewPool(t, opts...)
@@ -202,7 +202,7 @@ func TestConnectLimiterIsCalledOncePerConnect(t *testing.T) {
 		conn, err := pgx.ConnectConfig(t.Context(), cc)
 		require.NoError(t, err)
 		require.NoError(t, conn.PgConn().CancelRequest(t.Context()))
-		<-cancelled
+		<-canceled
 		require.NoError(t, conn.Close(t.Context()))
 	}
 	require.EqualValues(t, 6, limiter.calls.Load(), "cancel requests take no turn")

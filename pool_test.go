@@ -95,7 +95,7 @@ func (c mute) Write(b []byte) (int, error) {
 
 // As when a machine in between has forgotten the connection: nothing comes back, not
 // even an error.
-func TestASilentConnectionIsGivenUpAndAnotherTaken(t *testing.T) {
+func TestASilentConnectionIsReplaced(t *testing.T) {
 	t.Parallel()
 	c := startCluster(t)
 	var opened []mute

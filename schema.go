@@ -22,10 +22,10 @@ type DB interface {
 //
 // If IF NOT EXISTS finds an index that another client is building, CreateIndex waits for that one;
 // if it finds one that is not valid, it returns an error that says so. If the build fails, as when
-// the key of a unique index is not unique, CreateIndex drops the index, which would go on refusing
-// rows, and returns an error with the details of the job.
+// the key of a unique index is not unique, CreateIndex drops the index, which would otherwise keep
+// refusing rows, and returns an error with the details of the job.
 //
-// When ctx ends, the build goes on. The error names the job, for [WaitForJob].
+// When ctx ends, the build continues. The error names the job, for [WaitForJob].
 func CreateIndex(ctx context.Context, db DB, sql string) error {
 	if err := schema.CreateIndex(ctx, db, sql); err != nil {
 		return fmt.Errorf("dsql: CreateIndex: %w", err)
@@ -47,10 +47,10 @@ func WaitForJob(ctx context.Context, db DB, jobID string) error {
 }
 
 // ApplySchema executes the files *.sql in the root of fsys, in the order of their names. Each
-// statement is a transaction of its own, as DSQL requires of DDL, except those from BEGIN to COMMIT,
-// which are one. Each transaction is retried on conflict. Indexes are created as by [CreateIndex],
-// several at a time, and other jobs are waited for. An error names the file and the statement; what
-// was executed before it stays.
+// statement is a transaction of its own, as DSQL requires of DDL, except those from BEGIN to
+// COMMIT, which are one. Each transaction is retried on conflict. Indexes are created as by
+// [CreateIndex], several at a time, and other jobs are waited for. An error names the file and the
+// statement; what was executed before it stays.
 //
 // ApplySchema keeps no record of what it has executed: to apply a schema again, after an error or
 // with each start of a service, write IF NOT EXISTS, OR REPLACE and ON CONFLICT. Let one process at

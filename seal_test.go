@@ -319,11 +319,11 @@ func TestTrustRootsSetByAPoolConfigFunctionCount(t *testing.T) {
 	require.Len(t, s.Conns(), 1)
 }
 
-func TestDialFuncIsGivenTheNameForCancelRequestsToo(t *testing.T) {
-	cancelled := make(chan struct{}, 1)
+func TestDialFuncGetsTheNameForCancelRequestsToo(t *testing.T) {
+	canceled := make(chan struct{}, 1)
 	s, opts := harness.Start(t, fakepg.Hooks{Cancel: func(pid, key uint32) {
 		if pid == 1 && key == 2 {
-			cancelled <- struct{}{}
+			canceled <- struct{}{}
 		}
 	}})
 	var dials atomic.Int64
@@ -337,7 +337,7 @@ func TestDialFuncIsGivenTheNameForCancelRequestsToo(t *testing.T) {
 	conn, err := dsql.Connect(t.Context(), host, "", opts...)
 	require.NoError(t, err)
 	require.NoError(t, conn.PgConn().CancelRequest(t.Context()))
-	<-cancelled
+	<-canceled
 	require.EqualValues(t, 2, dials.Load())
 	require.NoError(t, conn.Close(t.Context()))
 }

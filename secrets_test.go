@@ -20,7 +20,7 @@ import (
 	"github.com/go-dsql/dsql/internal/harness"
 )
 
-// holder is somebody's struct: fmt calls no methods of what is in its unexported fields.
+// holder is a caller's struct: fmt calls no methods of what is in its unexported fields.
 type holder struct {
 	name string
 	cfg  dsql.Config

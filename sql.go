@@ -17,9 +17,9 @@ import (
 	"github.com/go-dsql/dsql/internal/sqlconn"
 )
 
-// OpenDB returns a database/sql pool for the cluster at endpoint. region may be empty when it can be
-// inferred from the endpoint. Like [NewPool] it checks what can be checked without the cluster and
-// does not connect: the first query or Ping does.
+// OpenDB returns a database/sql pool for the cluster at endpoint. region may be empty when it can
+// be inferred from the endpoint. Like [NewPool] it checks what can be checked without the cluster
+// and does not connect: the first query or Ping does.
 //
 // Every connection has its own token and the guarantees of this package, and is closed 50 to 55
 // minutes after it was opened, between two uses: SetConnMaxLifetime is not needed. Ten idle
@@ -165,5 +165,5 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 	return sqlconn.New(conn), nil
 }
 
-// Driver returns pgx's driver, which opens no DSQL connection by itself.
+// Driver returns pgx's driver, which cannot open DSQL connections without the Connector.
 func (c *Connector) Driver() driver.Driver { return stdlib.GetDefaultDriver() }

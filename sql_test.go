@@ -246,7 +246,7 @@ func TestRefusedConnectionOfDatabaseSQLIsExplained(t *testing.T) {
 }
 
 // What every tool on database/sql gets from db.BeginTx: sqlx, bun, ent, GORM.
-func TestCommitOfOpenDBTellsItsOutcome(t *testing.T) {
+func TestCommitOfOpenDBReportsItsOutcome(t *testing.T) {
 	for name, test := range map[string]struct {
 		reply   fakepg.Reply
 		unknown bool

@@ -24,8 +24,8 @@ import (
 //
 //	postgres://app@<cluster ID>.dsql.us-east-1.on.aws/postgres?search_path=app
 //
-// The scheme is postgres, postgresql or dsql. The role may be left out (admin), as may the database,
-// which is postgres. There is no password: tokens are made for you. Parameters:
+// The scheme is postgres, postgresql or dsql. The role may be left out (admin), as may the
+// database, which is postgres. There is no password: tokens are made for you. Parameters:
 //
 //   - region, profile: as in [Config]
 //   - failover: the peers of a multi-Region cluster, endpoint[/region], separated by commas
@@ -244,10 +244,11 @@ func unknownParam(name string) error {
 	return fmt.Errorf("dsql: the URL has an unknown parameter %s; the nearest known one is %s (session parameters go into options=-c name=value)", redact.Value(name), nearest)
 }
 
-// URL returns a URL of which [ParseURL] makes the same Config, without a secret in it. A URL cannot
-// hold Credentials, AWSConfig, RootCAs, DialFunc, a DialAddress that is not an IP address and a port,
-// CredentialsTimeout, PoolConfig, ConnectLimiter and Logger: they are left out. RuntimeParams that
-// have no parameter of their own become part of options. URL returns "" if the Endpoint is invalid.
+// URL returns a URL that [ParseURL] parses into the same Config, without a secret in it. A URL
+// cannot hold Credentials, AWSConfig, RootCAs, DialFunc, a DialAddress that is not an IP address
+// and a port, CredentialsTimeout, PoolConfig, ConnectLimiter and Logger: they are left out.
+// RuntimeParams that have no parameter of their own become part of options. URL returns "" if the
+// Endpoint is invalid.
 func (c Config) URL() string {
 	e, err := endpoint.Parse(c.Endpoint)
 	if err != nil {
@@ -295,9 +296,10 @@ func (c Config) URL() string {
 
 // FromEnv reads a Config from the environment: DSQL_ENDPOINT (required), DSQL_REGION, DSQL_USER,
 // DSQL_PROFILE and DSQL_FAILOVER (as failover in [ParseURL]), which are the fields of [Config] of
-// those names. The values are validated as [ParseURL] does; space around all but the role is removed.
-// Other fields have no variable: set them with options, or use ParseURL(os.Getenv("DSQL_URL")). AWS_*
-// variables are the SDK's, which reads them where credentials or the region come from it.
+// those names. The values are validated as [ParseURL] does; space around all but the role is
+// removed. Other fields have no variable: set them with options, or use
+// ParseURL(os.Getenv("DSQL_URL")). AWS_* variables are the SDK's, which reads them where
+// credentials or the region come from it.
 func FromEnv() (Config, error) {
 	env := func(name string) string { return strings.TrimSpace(os.Getenv(name)) }
 	// A role with space around it is refused, not guessed.

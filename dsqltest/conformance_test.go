@@ -26,7 +26,7 @@ func conformanceFiles(t *testing.T) []conformance.File {
 // count is how many rows of a source the cluster answers as DSQL does.
 type count struct{ right, wrong, undecided int }
 
-// TestConformance puts DSQL's answers beside the cluster's, in every mode of pgx. make
+// TestConformance compares DSQL's answers with the cluster's, in every mode of pgx. make
 // conformance prints what it counts.
 func TestConformance(t *testing.T) {
 	files := conformanceFiles(t)

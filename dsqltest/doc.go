@@ -9,9 +9,9 @@
 //
 // Behind it runs real PostgreSQL, 14 to 18, found in $DSQLTEST_POSTGRES (a directory, or the path
 // of postgres), on PATH, or where packages install it. If none is found, the error says what to
-// install; the module dsqltest/embedded downloads one. It runs on Linux and macOS; as root it runs as the user postgres, else nobody. All
-// clusters of a process share one PostgreSQL server, which ends with the process. Each cluster is a
-// database of its own, so tests run in parallel.
+// install; the module dsqltest/embedded downloads one. It runs on Linux and macOS; as root it runs
+// as the user postgres, else nobody. All clusters of a process share one PostgreSQL server, which
+// ends with the process. Each cluster is a database of its own, so tests run in parallel.
 //
 // # Fidelity
 //
@@ -27,7 +27,7 @@
 //     [Cluster.LastRefusal] returns the exact reason.
 //   - Roles are admin; those of CREATE ROLE, which may connect once AWS IAM GRANT has granted them
 //     to [Cluster.Principal]; and those of [WithRole], which does both.
-//   - No writer waits for an open transaction. Of two that write or lock one row, the first to
+//   - Writers never block. Of two transactions that write or lock one row, the first to
 //     commit wins; the other sees its own writes until its COMMIT fails with 40001 (OC000).
 //     After a schema change, every other session fails once with 40001 (OC001).
 //   - What DSQL does not support is refused in its words: statements, types, settings, isolation
@@ -43,7 +43,7 @@
 // COMMIT, [Cluster.CutAtCommit], [Cluster.CutConnections], [Cluster.ExpireSessions],
 // [Cluster.RefuseConnections], [Cluster.SetWaking], [Cluster.Pause] and [Cluster.Resume],
 // [Cluster.SetLatency], [Cluster.SetClockOffset]. [Cluster.Cut] and [Cluster.BlackHole] take an
-// endpoint down, of which [WithPeer] gives the cluster two. [Cluster.ConflictOn],
+// endpoint down; with [WithPeer] the cluster has two. [Cluster.ConflictOn],
 // [Cluster.HoldIndexJobs] and [Cluster.FailIndexJobs] have a target. [Cluster.Restore] ends all
 // faults. [WithConnectionLimit] and [WithConnectQuota] enforce quotas. [Cluster.Stats] counts and
 // [Cluster.Log] lists. [Schema] applies schema files.
@@ -53,9 +53,9 @@
 // # Known differences
 //
 //   - A write waits up to a third of a second for a session that is executing a statement in a
-//     transaction that holds the row. A COMMIT fails with 40001 (OC000) also if the transaction
-//     gave up its rows to another and its client was told the value of a sequence after that row.
-//   - Indexes are built synchronously. Keys may be as long as PostgreSQL's.
+//     transaction that holds the row. A COMMIT also fails with 40001 (OC000) if the transaction
+//     yielded its rows to another and its statements had returned values of a sequence.
+//   - CREATE INDEX ASYNC builds the index synchronously; its job ends a tenth of a second later.
 //   - A client's message over 10 MiB is refused with 08P01, as documented; a real cluster was seen
 //     to close the connection silently.
 //   - Unverified, for lack of records from a real cluster: the SQLSTATE 08006 of a missing or

@@ -79,8 +79,8 @@ func (c *Cluster) Env() []string {
 	}
 }
 
-// writeFiles writes the files that URL and Env name. They are beside PostgreSQL's, so that they are
-// removed even if the process is killed.
+// writeFiles writes the files that URL and Env name. They are next to PostgreSQL's, so that they
+// are removed even if the process is killed.
 func (c *Cluster) writeFiles() (err error) {
 	if c.caFile, err = c.server.WriteFile(c.proxy.Endpoint()+".pem", c.CertPEM()); err != nil {
 		return err

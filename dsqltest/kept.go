@@ -41,8 +41,8 @@ func (cfg config) authority() []byte {
 	return cfg.kept.Authority()
 }
 
-// createKept creates what is not there yet of the cluster's database and its roles. What becomes of a
-// role later is its owner's business.
+// createKept creates the cluster's database and roles if they are missing. A role that exists is
+// left unchanged.
 func (c *Cluster) createKept(ctx context.Context, roles []string) error {
 	exists, err := c.server.QueryText(ctx, "postgres", "SELECT count(*)::text FROM pg_database WHERE datname = $1", c.database)
 	if err != nil {

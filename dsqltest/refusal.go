@@ -1,6 +1,6 @@
 package dsqltest
 
-// Refusal tells why a client was refused. Its severity is always FATAL.
+// Refusal describes why a client was refused. Its severity is always FATAL.
 type Refusal struct {
 	Reason  string // exact cause, for the test's author; never sent, never secret
 	Code    string // SQLSTATE as sent; empty if the connection was closed silently
@@ -10,7 +10,7 @@ type Refusal struct {
 }
 
 // LastRefusal returns why the last refused client was refused, and whether there was one. A client
-// that does not name a cluster belongs to none: only its own error tells why it was refused.
+// that does not name a cluster belongs to none: only its own error says why it was refused.
 func (c *Cluster) LastRefusal() (Refusal, bool) {
 	refusal, ok := c.proxy.LastRefusal()
 	return Refusal(refusal), ok

@@ -47,7 +47,8 @@ func (r *run) attempt(ctx context.Context, db TxBeginner, fn func(pgx.Tx) error)
 	return r.classifyCommit(ctx, outcome, err, tx.failed)
 }
 
-// judge returns the failure of an attempt whose callback returned err, or nil if COMMIT may be sent.
+// judge returns the failure of an attempt whose callback returned err, or nil if COMMIT may be
+// sent.
 func (tx *attemptTx) judge(ctx context.Context, err error) *failure {
 	switch failed := tx.endedItself(err); {
 	case failed != nil:
@@ -152,7 +153,7 @@ func (tx *attemptTx) finish(ctx context.Context) (err error) {
 	defer cancel()
 	if tx.foreign != nil {
 		err = tx.foreign.Rollback(ctx)
-		tx.pg = nil // it may be somebody else's by now
+		tx.pg = nil // it may be in use by another caller now
 		return err
 	}
 	if _, err = tx.conn.Exec(ctx, "rollback"); err != nil {
@@ -165,8 +166,8 @@ const (
 	// rollbackTimeout bounds a rollback, which continues when the caller's context has ended.
 	rollbackTimeout = 5 * time.Second
 
-	// grace is how much later than the context and the time of WithMaxElapsed an attempt may end: to
-	// roll back, so that the connection survives.
+	// grace is how much later than the context and the time of WithMaxElapsed an attempt may end:
+	// to roll back, so that the connection survives.
 	grace = 500 * time.Millisecond
 )
 

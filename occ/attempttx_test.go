@@ -14,7 +14,7 @@ import (
 	"github.com/go-dsql/dsql/occ"
 )
 
-// ways are the ways of a callback to meet an error of the server.
+// ways are the ways in which a callback can get an error of the server.
 var ways = []struct {
 	name     string
 	step     fakepg.Step
@@ -88,7 +88,7 @@ func batch(sql string) *pgx.Batch {
 	return b
 }
 
-func TestConflictIsRetriedWhereverItIsMet(t *testing.T) {
+func TestConflictIsRetriedWhereverItOccurs(t *testing.T) {
 	t.Parallel()
 	for _, mode := range modes {
 		for _, way := range ways {
@@ -123,7 +123,7 @@ func TestConflictIsRetriedWhereverItIsMet(t *testing.T) {
 	}
 }
 
-func TestSwallowedConflictIsRetriedWhereverItIsMet(t *testing.T) {
+func TestSwallowedConflictIsRetriedWhereverItOccurs(t *testing.T) {
 	t.Parallel()
 	for _, mode := range modes {
 		for _, way := range ways {
@@ -241,19 +241,19 @@ func TestWrappedConflictIsRetried(t *testing.T) {
 func TestFinalErrors(t *testing.T) {
 	t.Parallel()
 	for name, err := range map[string]*pgconn.PgError{
-		"row limit":         pgError("54000", "transaction row limit exceeded"),
-		"unsupported":       pgError("0A000", "unsupported statement: Truncate"),
-		"unique violation":  pgError("23505", "duplicate key value: OC000 (OC000) 40001"),
-		"foreign key":       pgError("23503", "violates foreign key constraint"),
-		"syntax":            pgError("42601", "syntax error"),
-		"undefined table":   pgError("42P01", "relation does not exist"),
-		"aborted":           pgError("25P02", "current transaction is aborted"),
-		"internal":          pgError("XX000", "unexpected node type"),
-		"protocol":          pgError("08P01", "invalid message length"),
-		"too many open":     pgError("53300", "not at a statement"),
-		"deadlock":          pgError("40P01", "deadlock detected"),
-		"memory":            pgError("53200", "out of memory"),
-		"cancelled by user": pgError("57014", "canceling statement due to user request"),
+		"row limit":        pgError("54000", "transaction row limit exceeded"),
+		"unsupported":      pgError("0A000", "unsupported statement: Truncate"),
+		"unique violation": pgError("23505", "duplicate key value: OC000 (OC000) 40001"),
+		"foreign key":      pgError("23503", "violates foreign key constraint"),
+		"syntax":           pgError("42601", "syntax error"),
+		"undefined table":  pgError("42P01", "relation does not exist"),
+		"aborted":          pgError("25P02", "current transaction is aborted"),
+		"internal":         pgError("XX000", "unexpected node type"),
+		"protocol":         pgError("08P01", "invalid message length"),
+		"too many open":    pgError("53300", "not at a statement"),
+		"deadlock":         pgError("40P01", "deadlock detected"),
+		"memory":           pgError("53200", "out of memory"),
+		"canceled by user": pgError("57014", "canceling statement due to user request"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

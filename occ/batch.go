@@ -16,13 +16,14 @@ type BatchSender interface {
 	SendBatch(context.Context, *pgx.Batch) pgx.BatchResults
 }
 
-// RunBatch runs the statements that fn queues as one transaction in one round trip, and retries like
-// [RunTx]. The server makes them a transaction without BEGIN and COMMIT: all are applied or none.
-// (pgx takes another round trip the first time that a connection sees a statement, to prepare it.)
+// RunBatch runs the statements that fn queues as one transaction in one round trip, and retries
+// like [RunTx]. The server makes them a transaction without BEGIN and COMMIT: all are applied or
+// none. (pgx takes another round trip the first time that a connection sees a statement, to prepare
+// it.)
 //
-// fn is called for each attempt with an empty batch. An error of fn sends nothing. The functions that
-// fn gives to [pgx.QueuedQuery] are called before it is known that the batch has committed, once for
-// each attempt; an error of theirs does not undo the batch, and RunBatch says so.
+// fn is called for each attempt with an empty batch. An error of fn sends nothing. The functions
+// that fn sets on a [pgx.QueuedQuery] are called before it is known that the batch has committed,
+// once for each attempt; an error of theirs does not undo the batch, and RunBatch says so.
 //
 // A batch that was sent and not answered is a [*CommitUnknownError], as for RunTx, which
 // [WithCommitCheck] may settle. Statements that begin or end a transaction are refused, and so is
@@ -103,19 +104,19 @@ func (r *run) sendBatch(ctx context.Context, db BatchSender, b *pgx.Batch) *fail
 		return &failure{classifyBegin(err), withContext(ctx, fmt.Errorf("occ: the batch was not sent: %w", err))}
 	case s.watch.Failed() && server.failed == nil && server.ofCallback:
 		return &failure{permanent, withContext(ctx, fmt.Errorf("occ: the batch was not applied: %w", err))}
-	case server.failed == nil && server.ofCallback: // what the server said, pgx does not tell
+	case server.failed == nil && server.ofCallback: // pgx does not report the server's answer
 		return r.classifyCommit(ctx, pgtx.Unknown, err, nil)
 	}
 	return r.classifyBatch(ctx, pgtx.ErrorOutcome(err), err)
 }
 
-// batchServer tells errors of the server from those of the functions for a batch's results.
+// batchServer distinguishes errors of the server from those of the functions for a batch's results.
 type batchServer struct {
 	attemptTx
 	ofCallback bool
 }
 
-// recordServer has the functions for b's results tell apart where their errors come from.
+// recordServer makes the functions for b's results record which errors are the server's.
 func recordServer(b *pgx.Batch) *batchServer {
 	server := &batchServer{}
 	for _, q := range b.QueuedQueries {

@@ -13,7 +13,7 @@ import (
 )
 
 // open acquires a connection and begins a transaction on it, unless BEGIN can travel with the first
-// statement. It takes a pool's connection by itself, which it needs to send COMMIT by itself.
+// statement. It acquires a pool's connection directly, which it needs to send COMMIT directly.
 func (tx *attemptTx) open(db TxBeginner) *failure {
 	switch db := db.(type) {
 	case *pgxpool.Pool:
@@ -43,10 +43,10 @@ func (tx *attemptTx) open(db TxBeginner) *failure {
 	return nil
 }
 
-// waits reports whether BEGIN may wait for the first statement. Statements that the callback sends on
-// a connection of its own must be in the transaction, a tracer must be told of BEGIN, and a BEGIN of
-// the caller's may be several statements. After the loss of a connection it does not: pgx closes one
-// itself if an argument in a batch cannot be encoded.
+// waits reports whether BEGIN may wait for the first statement. Statements that the callback sends
+// on a connection of its own must be in the transaction, a tracer must see BEGIN, and a BEGIN of
+// the caller's may be several statements. After the loss of a connection it does not: pgx closes
+// one itself if an argument in a batch cannot be encoded.
 func (tx *attemptTx) waits() bool {
 	return !tx.owned && tx.run.failures[noConnection] == 0 && tx.run.txOptions.BeginQuery == "" && pgtx.Settings(tx.conn).Tracer == nil
 }
@@ -85,7 +85,7 @@ func (tx *attemptTx) release() {
 	}
 }
 
-// poolBusy adds the likely cause to the error of waiting for a connection in vain.
+// poolBusy adds the likely cause to the error of an acquire that failed.
 func poolBusy(ctx context.Context, pool *pgxpool.Pool, err error) error {
 	stat := pool.Stat()
 	if ctx.Err() == nil || stat.AcquiredConns() < stat.MaxConns() {
@@ -114,7 +114,8 @@ func (tx *attemptTx) beginAlone() error {
 	return nil
 }
 
-// bounded returns the context of BEGIN, and of waiting for it: it ends with what is left of the budget.
+// bounded returns the context of BEGIN, and of waiting for it: it ends with what is left of the
+// budget.
 func (tx *attemptTx) bounded() (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(tx.ctx, tx.run.left(), errElapsed)
 }

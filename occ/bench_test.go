@@ -51,10 +51,10 @@ func BenchmarkHotRow(b *testing.B) {
 	}
 }
 
-// BenchmarkColdBesideHot has cold workers, each on a row of its own, beside workers on a hot row of
+// BenchmarkColdWithHot has cold workers, each on a row of its own, beside workers on a hot row of
 // the same pool. Half of the cold ones use pgx.BeginTxFunc, at the same time: RunTx must not cost
 // more.
-func BenchmarkColdBesideHot(b *testing.B) {
+func BenchmarkColdWithHot(b *testing.B) {
 	const length = 10 * time.Second
 	for _, hot := range []int{8, 32} {
 		b.Run(strconv.Itoa(hot), func(b *testing.B) {

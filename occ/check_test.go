@@ -25,9 +25,9 @@ func TestCommitCheck(t *testing.T) {
 			calls    int
 			attempts int
 		}{
-			"applied":        {true, nil, 1, 1},
-			"not applied":    {false, nil, 1, 2},
-			"cannot be told": {false, errors.New("no"), 1, 1},
+			"applied":     {true, nil, 1, 1},
+			"not applied": {false, nil, 1, 2},
+			"unknown":     {false, errors.New("no"), 1, 1},
 		} {
 			t.Run(runner+"/"+name, func(t *testing.T) {
 				t.Parallel()
@@ -283,7 +283,7 @@ func TestIdempotentFunctionIsRunAgainWhenItsConnectionIsLost(t *testing.T) {
 	require.Equal(t, 1, calls, "a refused role stays refused")
 }
 
-// One conflict of many: nobody who has not conflicted waits, and the first wait is short.
+// One conflict of many: no transaction without a conflict waits, and the first wait is short.
 func TestDelayUnderASerialKeyIsNone(t *testing.T) {
 	t.Parallel()
 	var seen events

@@ -180,7 +180,7 @@ func TestConflictAtPostgreSQLsCommit(t *testing.T) {
 	require.EqualValues(t, 1, pool.Stat().NewConnsCount(), "the connection is kept")
 }
 
-func TestCancelledTransactionOnAClusterKeepsTheConnection(t *testing.T) {
+func TestCanceledTransactionOnAClusterKeepsTheConnection(t *testing.T) {
 	t.Parallel()
 	pool := newClusterPool(t, dsqltest.Start(t), 1, func(*pgxpool.Config) {}, "CREATE TABLE t (n int)")
 	ctx, cancel := context.WithCancel(t.Context())

@@ -14,7 +14,7 @@ import (
 	"github.com/go-dsql/dsql/internal/sqlstate"
 )
 
-// first is the batch of BEGIN and the statement that travels with it. The server carries out the
+// first is the batch of BEGIN and the statement that travels with it. The server executes the
 // statement only if BEGIN succeeded: after an error it skips the rest of the batch.
 type first struct {
 	batch            pgx.Batch
@@ -34,7 +34,7 @@ func beginSQL(o pgx.TxOptions) string {
 }
 
 // sendFirst sends BEGIN and the first statement, and reads BEGIN's result. If it returns neither
-// results nor an error, the transaction has begun and the statement must be sent by itself.
+// results nor an error, the transaction has begun and the statement must be sent separately.
 func (tx *attemptTx) sendFirst(ctx context.Context, sql string, args []any) (pgx.BatchResults, error) {
 	if !pgtx.IsOne(sql) || !travels(args) {
 		return nil, tx.beginAlone()
@@ -83,8 +83,8 @@ func travels(args []any) bool {
 	return true
 }
 
-// begun reads BEGIN's result. single says that the batch is not the callback's, which should not see
-// pgx's error for one.
+// begun reads BEGIN's result. single says that the batch is not the callback's, which should not
+// see pgx's error for one.
 func (tx *attemptTx) begun(results pgx.BatchResults, single bool) (pgx.BatchResults, error) {
 	_, err := results.Exec()
 	if err == nil {
@@ -100,9 +100,10 @@ func (tx *attemptTx) begun(results pgx.BatchResults, single bool) (pgx.BatchResu
 	return nil, tx.notBegun(err, ofBegin)
 }
 
-// notBegun judges an error that came before BEGIN was carried out, so that nothing has been done. What
-// may be gone the next time fails the attempt. For all else, and if pgx's prepared BEGIN is stale, the
-// transaction begins by itself, so that the statement fails in it as it would have without this.
+// notBegun handles an error before BEGIN was executed, after which nothing has been done. A
+// temporary error fails the attempt. After any other, and if pgx's prepared BEGIN is stale, BEGIN
+// is sent separately, so that the statement fails in the transaction as it would have without a
+// batch.
 func (tx *attemptTx) notBegun(err error, ofBegin bool) error {
 	k := classifyBegin(err)
 	switch {
@@ -119,7 +120,7 @@ func (tx *attemptTx) notBegun(err error, ofBegin bool) error {
 }
 
 // execFirst executes the first statement together with BEGIN. If it returns neither true nor an
-// error, the statement must be sent by itself.
+// error, the statement must be sent separately.
 func (tx *attemptTx) execFirst(ctx context.Context, sql string, args []any) (tag pgconn.CommandTag, sent bool, err error) {
 	if len(args) == 0 && strings.ContainsAny(sql, " \t\r\n") { // else it may be the name of a prepared statement
 		return tx.execFirstText(ctx, sql)
@@ -170,7 +171,7 @@ func unshift(err error, n int) {
 }
 
 // queryFirst sends a query together with BEGIN. If it returns neither rows nor an error, the query
-// must be sent by itself.
+// must be sent separately.
 func (tx *attemptTx) queryFirst(ctx context.Context, sql string, args []any) (pgx.Rows, error) {
 	results, err := tx.sendFirst(ctx, sql, args)
 	switch {

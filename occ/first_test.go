@@ -17,7 +17,7 @@ import (
 )
 
 // TestFirstStatementFailsAsAfterBegin has the first statement fail at each step, and compares what
-// the callback and the caller see with RunTx on a pool whose tracer has BEGIN sent by itself.
+// the callback and the caller see with RunTx on a pool whose tracer has BEGIN sent separately.
 func TestFirstStatementFailsAsAfterBegin(t *testing.T) {
 	t.Parallel()
 	for _, mode := range modes {
@@ -46,7 +46,7 @@ func TestFirstStatementFailsAsAfterBegin(t *testing.T) {
 	}
 }
 
-// told is what a callback and its caller are told when a first statement has failed once.
+// told has the errors of a callback and its caller when a first statement has failed once.
 type told struct {
 	first, final   string
 	calls, retries int
@@ -96,7 +96,7 @@ func failFirst(t *testing.T, mode pgx.QueryExecMode, statement func(context.Cont
 	return got
 }
 
-// An error of BEGIN itself is retried, or reported, as one of a BEGIN that is sent by itself.
+// An error of BEGIN itself is retried, or reported, as one of a BEGIN that is sent separately.
 func TestBeginFailsWithItsFirstStatement(t *testing.T) {
 	t.Parallel()
 	begins := func(times int, step fakepg.Step, reply fakepg.Reply) answer {

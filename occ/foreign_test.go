@@ -37,7 +37,7 @@ func TestFailedWriteOfAnotherLibrarysCommitIsUnknown(t *testing.T) {
 	require.Equal(t, 1, tx.commits)
 }
 
-// A connection that can be rolled back has not been lost: the callback has lost one of its own.
+// If the rollback succeeds, the connection that was lost is another of the callback's.
 func TestLossOfACallbacksOwnConnectionIsNotRetried(t *testing.T) {
 	t.Parallel()
 	calls := 0

@@ -114,7 +114,7 @@ func failing(code, message string) fakepg.Reply {
 
 func conflict() fakepg.Reply { return fakepg.Reply{Err: fakepg.Conflict()} }
 
-// events collects what WithOnRetry tells.
+// events collects the events of WithOnRetry.
 type events struct {
 	mu  sync.Mutex
 	all []occ.RetryEvent
@@ -136,7 +136,7 @@ func update(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-// endable is a context that ends when told, with the error that it is told.
+// endable is a context that a test ends with an error.
 type endable struct {
 	context.Context
 	done chan struct{}

@@ -33,7 +33,7 @@ const (
 type LoadOptions struct {
 	// Table is the table's name, after its schema if there is one: {"app", "orders"}.
 	Table pgx.Identifier
-	// Columns are the columns that the values of each row are for.
+	// Columns names the columns of the values of each row.
 	Columns []string
 	// Key names those of Columns that a primary key or a unique index is on. It makes a batch
 	// idempotent: a row whose key is in the table already is not inserted again.
@@ -44,7 +44,7 @@ type LoadOptions struct {
 	// MaxRows is how many rows a transaction inserts, at most 3,000. 0: 1,000.
 	MaxRows int
 	// MaxBytes bounds the values of a transaction in bytes, at most 8 MiB. A row that is larger
-	// goes by itself. 0: 2 MiB.
+	// has a transaction of its own. 0: 2 MiB.
 	MaxBytes int
 	// Workers is how many transactions run at the same time. 0: 4. A single connection has one.
 	Workers int
@@ -59,11 +59,11 @@ type LoadOptions struct {
 	OnProgress func(LoadProgress)
 }
 
-// LoadRow is a row for [Load]. Values are what pgx takes as arguments; a string is good for a
-// column of any type.
+// LoadRow is a row for [Load]. Values are what pgx takes as arguments; a string is valid for
+// a column of any type.
 type LoadRow struct {
 	Values []any
-	Line   int // tells rows apart, such as the line in a file
+	Line   int // identifies the row, such as the line in a file
 	Source any // the caller's own, for OnReject
 }
 
@@ -182,7 +182,7 @@ func identifiers(names []string) string {
 	return strings.Join(quoted, ", ")
 }
 
-// assignments overwrite what is not the key; where everything is, the key by itself.
+// assignments overwrite what is not the key; where everything is, the key.
 func assignments(o LoadOptions) string {
 	var sets []string
 	for _, column := range o.Columns {
@@ -314,7 +314,7 @@ func (l *load) insertOrSplit(ctx context.Context, rows []LoadRow, did *outcome) 
 // isAboutRows reports whether fewer rows, or others, may be accepted.
 func isAboutRows(e sqlstate.Error) bool {
 	switch code := e.SQLState(); {
-	case code == "21000": // ON CONFLICT DO UPDATE met one key twice
+	case code == "21000": // ON CONFLICT DO UPDATE of one key twice
 		return true
 	default:
 		return strings.HasPrefix(code, "22") || strings.HasPrefix(code, "23") || code == "54000"

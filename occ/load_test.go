@@ -115,7 +115,7 @@ func TestLoadSettlesUnknownOutcomes(t *testing.T) {
 	}
 }
 
-// Every row once, whatever happens meanwhile.
+// Every row is inserted once, whatever fails.
 func TestLoadSurvivesCutsAndConflicts(t *testing.T) {
 	t.Parallel()
 	c := dsqltest.Start(t)
@@ -334,7 +334,8 @@ func TestLoadQuotes(t *testing.T) {
 	require.Equal(t, values, there)
 }
 
-// DSQL_LOAD_ROWS=1000000 go test -run TestLoadMany -v: rows a second beside one COPY into PostgreSQL.
+// DSQL_LOAD_ROWS=1000000 go test -run TestLoadMany -v: rows a second beside one COPY into
+// PostgreSQL.
 func TestLoadMany(t *testing.T) {
 	n, err := strconv.Atoi(os.Getenv("DSQL_LOAD_ROWS"))
 	if err != nil {

@@ -8,9 +8,9 @@
 //	})
 //
 // [RunTx], [RunTxValue], [RunSQLTx] and [RunTxOf] run a transaction until it commits; [RunBatch]
-// runs one in a single round trip; [Retry] runs statements that commit by themselves. A COMMIT whose outcome
-// is unknown is not retried: it is a [*CommitUnknownError], unless [WithCommitCheck] finds out.
-// Giving up is a [*RetryError].
+// runs one in a single round trip; [Retry] runs statements that commit by themselves. A COMMIT
+// whose outcome is unknown is not retried: it is a [*CommitUnknownError], unless [WithCommitCheck]
+// finds out. Giving up is a [*RetryError].
 //
 // The package works with any pgx pool or connection and with database/sql. It does not depend on
 // the AWS SDK.
@@ -29,18 +29,21 @@ type TxBeginner interface {
 	BeginTx(context.Context, pgx.TxOptions) (pgx.Tx, error)
 }
 
-// RunTx runs fn in a transaction and commits it. On a pool, BEGIN travels with the first statement of
-// fn, which saves a round trip; docs/concurrency.md says when it is sent by itself. RunTx retries
-// from BEGIN on conflict, until the transaction commits or the budget of the options is used up,
-// which returns a [*RetryError]. fn must have no side effects outside tx that are not idempotent.
+// RunTx runs fn in a transaction and commits it, and retries from BEGIN on conflict, until the
+// transaction commits or the budget of the options is used up, which returns a [*RetryError]. fn
+// must have no side effects outside tx that are not idempotent.
+//
+// On a *pgxpool.Pool, BEGIN travels with the first statement of fn, which saves a round trip
+// (docs/concurrency.md lists the exceptions). If BEGIN fails, that statement returns its error, and
+// fn is called again by the retry.
 //
 // fn returns nil to commit, an error to roll back. RunTx retries if that error is or wraps (%w,
 // errors.Join) a conflict, a stale plan after a schema change, XX000 "server unavailable", or the
 // loss of the transaction's connection: nothing has been committed then. Any other error is
 // returned as it is, and so is one that is or wraps a [*RetryError] or a [*CommitUnknownError],
-// whatever else it wraps. If fn ignores a conflict, COMMIT fails and RunTx retries. Failing to begin is
-// retried too, unless the role or the token was refused; a token's "Signature expired" is retried
-// once, with a new token. See docs/concurrency.md.
+// whatever else it wraps. If fn ignores a conflict, COMMIT fails and RunTx retries. Failing to
+// begin is retried too, unless the role or the token was refused; a token's "Signature expired" is
+// retried once, with a new token. See docs/concurrency.md.
 //
 // If the outcome of COMMIT is unknown, RunTx returns a [*CommitUnknownError] and does not run fn
 // again, unless the transaction is read-only or [WithCommitCheck] says that it was not applied.
@@ -52,7 +55,7 @@ type TxBeginner interface {
 //
 // A transaction that fn ends itself, by SQL or on tx.Conn(), is not run again whatever fn returns,
 // and the error says so. To see that, RunTx replaces a protocol trace (pgproto3.Frontend.Trace) of
-// the connection while fn may use the connection itself.
+// the connection while fn may use the connection directly.
 //
 // ctx bounds everything. A statement that does not end with it, since fn gave it another context,
 // ends half a second later. See [WithMaxElapsed] for the other bound.

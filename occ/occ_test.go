@@ -109,7 +109,7 @@ func TestNestedTransactionFailsAtOnce(t *testing.T) {
 			s := startSQL(t)
 			err := occ.RunTx(t.Context(), s.pool, func(tx pgx.Tx) error {
 				require.ErrorContains(t, run(t.Context(), tx), "occ: DSQL has no savepoints")
-				return update(t.Context(), tx) // the transaction goes on
+				return update(t.Context(), tx) // the transaction continues
 			})
 			require.NoError(t, err)
 			require.Equal(t, 1, s.Count("begin"))

@@ -59,10 +59,10 @@ func WithMaxAttempts(n int) RetryOption {
 }
 
 // WithBackoff sets the waits after conflicts. Each wait is random, from 0 to a bound that starts
-// at base, grows fourfold with each conflict and ends at max. From the second conflict on, the bound
-// is larger while many transactions of this process wait on the same database. Defaults, and 0:
-// 10 ms and 500 ms. Commits on that database end the wait of the transaction that began first. The
-// waits after a failure to connect are longer, and WithBackoff does not set them.
+// at base, grows fourfold with each conflict and ends at max. From the second conflict on, the
+// bound is larger while many transactions of this process wait on the same database. Defaults, and
+// 0: 10 ms and 500 ms. Commits on that database end the wait of the transaction that began first.
+// The waits after a failure to connect are longer, and WithBackoff does not set them.
 func WithBackoff(base, max time.Duration) RetryOption {
 	return func(p *policy) error {
 		if base < 0 || max < 0 || base > delayLimit || max > delayLimit {
@@ -89,10 +89,10 @@ func WithBackoff(base, max time.Duration) RetryOption {
 }
 
 // WithMaxElapsed gives up when an attempt fails d or later after the start. Default, and 0: 30
-// seconds. It bounds waiting too: for a connection, for BEGIN, for the serial key, between attempts
-// and for the answer to ROLLBACK, which has half a second more. A d other than 0 also ends a
-// statement of [RunTx] or [RunSQLTx] that is running when the time is over, and closes its
-// connection. COMMIT has the bounds of ctx only.
+// seconds. It bounds waiting too: for a connection, for a BEGIN in a round trip of its own, for the
+// serial key, between attempts and for the answer to ROLLBACK, which has half a second more. A d
+// other than 0 also ends a statement of [RunTx] or [RunSQLTx] that is running when the time is
+// over, and closes its connection. COMMIT has the bounds of ctx only.
 func WithMaxElapsed(d time.Duration) RetryOption {
 	return func(p *policy) error {
 		if d < 0 || d > elapsedLimit {
@@ -137,10 +137,10 @@ func WithOnRetry(f func(RetryEvent)) RetryOption {
 // key run one after another, first come first served, from the moment one of them conflicts. After
 // some commits without a conflict two may run at once, then four, then all; another conflict makes
 // it one again. Without conflicts it costs nothing. It is for hot rows: choose a key that names the
-// row, such as "account/42". Other processes conflict as usual. Waiting holds no connection and ends
-// with the context, or with the time of [WithMaxElapsed]. A transaction inside another with the same
-// key would wait for itself. Calls of [Retry] and [RunTxOf] have no handle: all those with the
-// same key queue together. Default, and "": none.
+// row, such as "account/42". Other processes conflict as usual. Waiting holds no connection and
+// ends with the context, or with the time of [WithMaxElapsed]. A transaction inside another with
+// the same key would wait for itself. Calls of [Retry] and [RunTxOf] have no handle: all those with
+// the same key queue together. Default, and "": none.
 func WithSerialKey(key string) RetryOption {
 	return func(p *policy) error {
 		p.serialKey = key
@@ -148,9 +148,9 @@ func WithSerialKey(key string) RetryOption {
 	}
 }
 
-// WithCommitCheck calls f to find out whether a COMMIT that was sent and not answered was applied. If it
-// reports that the transaction was applied, RunTx returns nil; if not, the transaction is run again;
-// if f fails, RunTx returns the [*CommitUnknownError] together with f's error. f must use a
+// WithCommitCheck calls f to find out whether a COMMIT that was sent and not answered was applied.
+// If it reports that the transaction was applied, RunTx returns nil; if not, the transaction is run
+// again; if f fails, RunTx returns the [*CommitUnknownError] together with f's error. f must use a
 // connection of its own, and is run again if that is lost.
 //
 // A COMMIT that is still on its way when f looks may be applied afterwards. So the transaction must

@@ -126,7 +126,7 @@ func (r *run) wait(ctx context.Context, failed *failure) error {
 	}
 	delay = min(delay, left)
 	if r.queues(failed.kind) {
-		delay = 0 // how long the queue is, nobody knows
+		delay = 0 // the length of the queue is unknown
 	}
 	if r.onRetry != nil {
 		r.onRetry(RetryEvent{Attempt: r.attempts, Delay: delay, Err: failed.err})

@@ -15,7 +15,7 @@ import (
 	"github.com/go-dsql/dsql/occ"
 )
 
-// always is a function that always meets err.
+// always returns a function that always fails with err.
 func always(calls *int, err error) func(context.Context) error {
 	return func(context.Context) error {
 		*calls++
@@ -126,7 +126,7 @@ func TestContextEndsTheWait(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 		require.ErrorIs(t, err, data)
 
-		// Ended in a later attempt: the conflict before is told.
+		// Ended in a later attempt: the conflict before is reported.
 		ctx, cancel = context.WithCancel(t.Context())
 		calls = 0
 		err = occ.Retry(ctx, func(ctx context.Context) error {

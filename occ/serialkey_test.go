@@ -155,7 +155,7 @@ func wide(t *testing.T, s *scripted, n int) *pgxpool.Pool {
 	return pool
 }
 
-func TestCommitEndsTheWaitOfALoser(t *testing.T) {
+func TestCommitEndsAWaitAfterAConflict(t *testing.T) {
 	t.Parallel()
 	s := startSQL(t, first(1, fakepg.Execute, commit, conflict()))
 	pool := wide(t, s, 2)
@@ -179,8 +179,8 @@ func TestCommitEndsTheWaitOfALoser(t *testing.T) {
 	}
 }
 
-// Transactions arrive faster than they can run one at a time, each on a row of its own. One conflict
-// makes them queue, and the queue dissolves.
+// Transactions arrive faster than they can run one at a time, each on a row of its own. One
+// conflict makes them queue, and the queue dissolves.
 func TestSerialKeyRecoversUnderAnOpenLoop(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -205,6 +205,6 @@ func TestSerialKeyRecoversUnderAnOpenLoop(t *testing.T) {
 		}
 		wg.Wait()
 		require.Less(t, slices.Max(latencies), time.Second)
-		require.Equal(t, took, slices.Max(latencies[transactions/4:]), "nobody waits any more")
+		require.Equal(t, took, slices.Max(latencies[transactions/4:]), "no transaction waits any more")
 	})
 }

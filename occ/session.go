@@ -30,7 +30,7 @@ func newSession(conn *pgx.Conn) session {
 	return session{pg: pg, inTx: pg.TxStatus() == 'T'}
 }
 
-// watchEnds sees from now on who ends the transaction.
+// watchEnds detects from now on what ends the transaction.
 func (s *session) watchEnds() {
 	if s.watch == nil && s.pg != nil && !s.pg.IsClosed() {
 		s.watch = pgtx.NewWatch(s.pg)

@@ -88,7 +88,7 @@ func TestRetrySaysThatItsLastAttemptMayBeApplied(t *testing.T) {
 	require.False(t, gaveUp.MaybeApplied)
 }
 
-// ends are the ways of a callback to commit by itself.
+// ends are the ways in which a callback can end the transaction itself.
 var ends = map[string]func(ctx context.Context, tx pgx.Tx) error{
 	"Conn.Exec": func(ctx context.Context, tx pgx.Tx) error { _, err := tx.Conn().Exec(ctx, "commit"); return err },
 	"Conn.Query": func(ctx context.Context, tx pgx.Tx) error {

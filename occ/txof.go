@@ -16,11 +16,11 @@ type Tx interface {
 	Rollback() error
 }
 
-// RunTxOf is [RunTx] for transactions of other libraries. begin begins one; fn must only use it, and
-// neither commits nor rolls back. The context that begin is given lives as long as the transaction:
-// it ends with ctx while BEGIN or COMMIT is in flight, and not in between, so that the connection
-// survives. [WithTxOptions] has no effect besides its access mode, which must be what begin asks for:
-// a read-only transaction whose COMMIT was not answered is run again.
+// RunTxOf is [RunTx] for transactions of other libraries. begin begins one; fn must only use it,
+// and neither commits nor rolls back. The context that begin is given lives as long as the
+// transaction: it ends with ctx while BEGIN or COMMIT is in flight, and not in between, so that the
+// connection survives. [WithTxOptions] has no effect other than its access mode, which must be what
+// begin asks for: a read-only transaction whose COMMIT was not answered is run again.
 //
 //	err := occ.RunTxOf(ctx, func(ctx context.Context) (*sqlx.Tx, error) {
 //		return db.BeginTxx(ctx, nil)
@@ -29,11 +29,11 @@ type Tx interface {
 //		return err
 //	})
 //
-// Errors must have a SQLState method or wrap one that does, as with pgx. Over a database of
-// dsql.OpenDB a transaction that fn ended by SQL is found out; over another driver it is not.
+// Errors must have a SQLState method or wrap one that does, as with pgx. On a database of
+// dsql.OpenDB, RunTxOf detects a transaction that fn ended by SQL; on another driver it does not.
 //
-// Commit must return the database's answer: a SQLSTATE that its error carries counts as that answer,
-// so a hook that runs after the commit must not return the error of another database.
+// Commit must return the database's answer: a SQLSTATE that its error carries counts as that
+// answer, so a hook that runs after the commit must not return the error of another database.
 func RunTxOf[T Tx](ctx context.Context, begin func(context.Context) (T, error), fn func(T) error, opts ...RetryOption) error {
 	r, err := newRun(nil, opts)
 	switch {
@@ -88,7 +88,7 @@ func txOfAttempt[T Tx](ctx context.Context, r *run, begin func(context.Context) 
 	err = tx.Commit()
 	stop()
 	switch {
-	case errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil: // by whom it was ended, nobody knows
+	case errors.Is(err, sql.ErrTxDone) && ctx.Err() != nil: // what ended it is unknown
 		return r.classifyCommit(ctx, pgtx.Unknown, fmt.Errorf("%w: %w", contextError(ctx), err), nil)
 	case errors.Is(err, sql.ErrTxDone):
 		return &failure{permanent, errOwnEnd}

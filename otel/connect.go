@@ -17,9 +17,9 @@ import (
 	"github.com/go-dsql/dsql"
 )
 
-// Option returns an option for every constructor of dsql, which counts connects and tokens and tells
-// transactions when their first statement begins. A tracer and a logger that earlier options set are
-// kept; later ones would replace it, so pass it last.
+// Option returns an option for every constructor of dsql, which counts connects and tokens and
+// tells transactions when their first statement begins. A tracer and a logger that earlier options
+// set are kept; later ones would replace it, so pass it last.
 func (t *Telemetry) Option() dsql.Option {
 	return func(c *dsql.Config) error {
 		logs := &handler{t: t}
@@ -39,7 +39,7 @@ func (t *Telemetry) Option() dsql.Option {
 	}
 }
 
-// tracer is told of connects, acquires and statements by pgx.
+// tracer traces connects, acquires and statements of pgx.
 type tracer struct {
 	t    *Telemetry
 	pool metric.MeasurementOption // the attributes of a pool's measurements
@@ -80,8 +80,8 @@ func (tr *tracer) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndD
 	tr.t.connectTime.Record(ctx, time.Since(c.start).Seconds(), tr.t.with(attributes...))
 }
 
-// endpointOf returns the endpoint of a multi-Region cluster that conn is to, or the preferred one if
-// the connection does not tell.
+// endpointOf returns the endpoint of a multi-Region cluster that conn is to, or the preferred one
+// if the connection does not report it.
 func endpointOf(conn *pgx.Conn, preferred string) string {
 	if c, ok := conn.PgConn().Conn().(*tls.Conn); ok {
 		return c.ConnectionState().ServerName

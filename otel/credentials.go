@@ -11,8 +11,8 @@ import (
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 )
 
-// handler reads what dsql logs of tokens, and of connects that fail before the tracer is told, and
-// passes everything on to the caller's handler.
+// handler reads what dsql logs of tokens, and of connects that fail before the tracer is called,
+// and passes everything on to the caller's handler.
 type handler struct {
 	t    *Telemetry
 	next slog.Handler // nil: there is none

@@ -116,7 +116,7 @@ func (x *transaction) end(err error) {
 	switch {
 	case err == nil:
 		x.span.AddEvent("dsql.attempt", trace.WithAttributes(attemptKey.Int(attempts), outcomeKey.String("ok")))
-	case attempts > x.failed: // it has not been told to retry
+	case attempts > x.failed: // no retry was reported
 		x.attemptFailed(attempts, err)
 	}
 	if errors.As(err, new(*occ.CommitUnknownError)) {

@@ -18,7 +18,7 @@ import (
 	"github.com/go-dsql/dsql/internal/redact"
 )
 
-// identityTimeout bounds the question who the credentials belong to, which nothing depends on.
+// identityTimeout bounds the lookup of the principal of the credentials, which is informational.
 const identityTimeout = 3 * time.Second
 
 // loadAWS puts the AWS configuration into cfg, which a profile may name.

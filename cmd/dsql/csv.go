@@ -12,7 +12,7 @@ import (
 const maxRecord = 16 << 20
 
 // csvReader reads CSV as PostgreSQL's COPY does: a quote may begin anywhere in a field, and a field
-// that was quoted is never NULL. It keeps what encoding/csv does not tell: the line that a record
+// that was quoted is never NULL. It keeps what encoding/csv does not report: the line that a record
 // begins at, its text, and which fields were quoted.
 type csvReader struct {
 	in    *bufio.Reader

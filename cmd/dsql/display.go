@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// display tells how a load comes along: on a terminal in one line that is written over, elsewhere
+// display shows the progress of a load: on a terminal in one line that is written over, elsewhere
 // in a line every ten seconds.
 type display struct {
 	out      io.Writer

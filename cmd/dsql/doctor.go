@@ -58,7 +58,7 @@ Checks step by step what a connection needs, and says what to do about the first
   dns             the endpoint's IPv4 and IPv6 addresses
   tcp             a connection to each address
   tls             the certificate's chain, names and dates, and ALPN
-  sni             whether the cluster was told which name is meant
+  sni             whether the cluster received the name, as SNI
   cluster         whether it takes connections: awake, and within its quotas
   authentication  the token, and the IAM permission
   role            whether the role exists and is granted to the principal

@@ -74,7 +74,7 @@ func (d *doctor) examine(ctx context.Context) (report, error) {
 		{"tls", d.checkTLS},
 		{"sni", d.connect("sni")},
 		{"cluster", d.connect("cluster")},
-		{"clock", d.connect("clock")}, // if STS did not tell
+		{"clock", d.connect("clock")}, // if STS did not answer
 		{"authentication", d.connect("authentication")},
 		{"role", d.connect("role")},
 		{"session", d.connect("session")},
@@ -138,7 +138,7 @@ func (d *doctor) failed(err error, own string) finding {
 	return finding{verdict: verdictFailed, detail: oneLine(detail), advice: d.fill(cmp.Or(advice, own))}
 }
 
-// fill puts in what the error itself did not tell Explain.
+// fill inserts the values that the error did not contain.
 func (d *doctor) fill(advice string) string {
 	pairs := []string{"<endpoint>", d.host, "<role>", d.user, "<region>", d.region}
 	if d.arn != "" {

@@ -83,7 +83,7 @@ func tlsServer(t *testing.T, certificate func(testing.TB, ...string) (tls.Certif
 	return []string{endpoint1, "--dial-address", s.Addr, "--root-cert", pemOf(t, cert)}
 }
 
-// refusing is a server that lets nobody in.
+// refusing is a server that refuses every client.
 func refusing(t *testing.T, refusal *pgconn.PgError) []string {
 	t.Helper()
 	cert, _ := fakepg.Certificate(t, endpoint1)
@@ -292,7 +292,7 @@ func TestDoctorFindsNoFault(t *testing.T) {
 	require.Contains(t, stepNamed(t, got, "identity").Detail, "123456789012")
 	require.Contains(t, stepNamed(t, got, "credentials").Detail, "EnvConfigCredentials")
 
-	// Without AWS STS the cluster tells of the clock.
+	// Without AWS STS the clock is compared with the cluster's.
 	got, r = examine(t, env)
 	require.Equal(t, 0, r.code, r.out)
 	require.Equal(t, verdictWarning, stepNamed(t, got, "identity").Verdict)
@@ -306,7 +306,7 @@ func TestDoctorFindsNoFault(t *testing.T) {
 	require.Contains(t, text.out, "no fault found")
 }
 
-func TestDoctorTellsTheAdviceLast(t *testing.T) {
+func TestDoctorPrintsTheAdviceLast(t *testing.T) {
 	t.Parallel()
 	r := runIn(t, static, "doctor", endpoint1, "--dial-address", freePort(t))
 	require.Equal(t, 1, r.code)
@@ -333,8 +333,8 @@ func TestDoctorShowsNoSecret(t *testing.T) {
 	}
 }
 
-// Each endpoint of a multi-Region cluster is examined by itself: a connection of the library would go
-// to the peer.
+// Each endpoint of a multi-Region cluster is checked separately: a connection of the library would
+// go to the peer.
 func TestDoctorExaminesPeers(t *testing.T) {
 	t.Parallel()
 	c, env := start(t, dsqltest.WithPeer("us-east-2"), dsqltest.WithRole("app"))

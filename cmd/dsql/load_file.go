@@ -28,7 +28,7 @@ type loadFile struct {
 	progress string // where how far it came is kept; "": nowhere
 	table    string
 
-	start int // the line after which loading goes on
+	start int // the line after which loading continues
 
 	mu         sync.Mutex // guards the rejects
 	rejectName string

@@ -186,7 +186,7 @@ func TestLoadWritesRejects(t *testing.T) {
 	require.Contains(t, r.err, "more than 1 rows were rejected")
 }
 
-// A load that was killed goes on where it was, and its rejects are complete.
+// A load that was killed continues where it was, and its rejects are complete.
 func TestLoadGoesOn(t *testing.T) {
 	t.Parallel()
 	c, env, conn := loadCluster(t, orderTable)
@@ -258,7 +258,7 @@ func numbers(n int) []string {
 	return texts
 }
 
-// The display is one line on a terminal and plain lines elsewhere.
+// The display is one line on a terminal and plain lines otherwise.
 func TestDisplay(t *testing.T) {
 	t.Parallel()
 	var out strings.Builder

@@ -110,7 +110,7 @@ func usageError(format string, args ...any) error {
 	return &exitError{exitUsage, fmt.Errorf("dsql: "+format, args...)}
 }
 
-// message is what the user is told of err: the error, and what to do where Explain knows.
+// message returns what is printed for err: the error, and what to do where Explain knows.
 func message(err error) string {
 	text := strings.ReplaceAll(err.Error(), "dsqltest: ", "")
 	if text == "" {

@@ -38,7 +38,7 @@ func variables(out string) map[string]string {
 	return vars
 }
 
-func TestPsqlIsGivenWhatItsVersionKnows(t *testing.T) {
+func TestPsqlGetsWhatItsVersionSupports(t *testing.T) {
 	t.Parallel()
 	roots := filepath.Join(t.TempDir(), "roots.pem")
 	require.NoError(t, os.WriteFile(roots, nil, 0o600))
@@ -61,8 +61,8 @@ func TestPsqlIsGivenWhatItsVersionKnows(t *testing.T) {
 	}
 }
 
-// Variables that would lead psql elsewhere are not passed on.
-func TestPsqlConnectsWhereItWasTold(t *testing.T) {
+// Variables that would connect psql to another host are not passed on.
+func TestPsqlIgnoresOtherConnectionVariables(t *testing.T) {
 	t.Parallel()
 	env := append([]string{fakePsql(t, "18.0", ""), "PGHOSTADDR=10.0.0.1", "PGSERVICE=other", "PGSERVICEFILE=/other", "PGPASSFILE=/other",
 		"PGSSLMODE=disable", "PGPORT=1", "PGHOST=other", "PGUSER=other", "PGPASSWORD=other", "PGCHANNELBINDING=require",
@@ -127,7 +127,7 @@ func TestPsqlOnACluster(t *testing.T) {
 	require.Equal(t, "1\n", r.out)
 }
 
-// An interactive psql reconnects by itself after the session has ended, long after 15 minutes.
+// An interactive psql reconnects after the session has ended, long after 15 minutes.
 func TestPsqlReconnects(t *testing.T) {
 	t.Parallel()
 	needPsql(t)

@@ -176,7 +176,7 @@ func (s *server) writeFiles() (clean func(), err error) {
 	if s.caFile != "" {
 		err = writeFile(s.caFile, s.cluster.CertPEM(), 0o644)
 	}
-	if err == nil && s.readyFile != "" { // last: who waits for it uses the others
+	if err == nil && s.readyFile != "" { // last: a program that waits for it uses the others
 		err = writeFile(s.readyFile, env(), 0o600)
 	}
 	if err != nil {
@@ -227,7 +227,7 @@ func runWith(std streams, command, env []string) error {
 		for {
 			select {
 			case s := <-signals:
-				// A terminal sends an interrupt to the command by itself.
+				// A terminal sends the interrupt to the command too.
 				if s != os.Interrupt || !isTerminal(std.err) {
 					_ = cmd.Process.Signal(s)
 				}
@@ -241,8 +241,8 @@ func runWith(std streams, command, env []string) error {
 	return statusOf(err)
 }
 
-// contrary are variables that would lead programs elsewhere. AWS_PROFILE is one even if it names the
-// right profile: the SDK for JavaScript complains of it beside keys.
+// contrary are variables that would connect programs to another cluster. AWS_PROFILE is one even if
+// it names the right profile: the SDK for JavaScript warns if keys are set too.
 var contrary = []string{"AWS_PROFILE", "AWS_DEFAULT_PROFILE", "AWS_SESSION_TOKEN", "PGPASSWORD", "PGSERVICE", "PGSERVICEFILE"}
 
 func isContrary(v string) bool {

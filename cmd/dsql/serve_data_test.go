@@ -42,7 +42,7 @@ func (s *serving) stop(t *testing.T) {
 	require.NoError(t, s.cmd.Wait())
 }
 
-// lasting is what an environment has besides the port and the names that it is part of.
+// lasting returns the variables of an environment other than the port and those that contain it.
 func lasting(env []string) map[string]string {
 	vars := variables(strings.Join(env, "\n"))
 	delete(vars, "DSQL_URL")
@@ -147,12 +147,12 @@ func TestServeHasItsDataToItself(t *testing.T) {
 	r := runIn(t, nil, "serve", "--listen", "127.0.0.1:0", "--data", data)
 	require.Equal(t, 1, r.code)
 	require.Contains(t, r.err, "dsql: another dsql serve uses the directory of "+data)
-	require.NoError(t, dial(t, s.env).Ping(t.Context()), "it goes on")
+	require.NoError(t, dial(t, s.env).Ping(t.Context()), "it is still running")
 	s.stop(t)
 }
 
-// A first run that does not become ready leaves nothing that the next would have to go on from.
-func TestServeBeginsItsDataAnew(t *testing.T) {
+// A first run that does not become ready leaves nothing for the next to continue from.
+func TestServeReplacesIncompleteData(t *testing.T) {
 	t.Parallel()
 	data, schema := filepath.Join(shortDir(t), "data"), t.TempDir()
 	args := []string{"serve", "--listen", "127.0.0.1:0", "--data", data, "--schema", schema, "--role", "app", "--exec", "true"}

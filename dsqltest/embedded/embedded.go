@@ -1,4 +1,4 @@
-// Package embedded brings PostgreSQL to machines that have none. Import it for its effect, in a
+// Package embedded brings PostgreSQL to machines that have none. Import it for its side effect, in a
 // test or a program that uses dsqltest:
 //
 //	import _ "github.com/go-dsql/dsql/dsqltest/embedded"

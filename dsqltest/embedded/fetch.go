@@ -56,7 +56,7 @@ func (s source) fetch(ctx context.Context, archive string) error {
 
 func (s source) failed(from *url.URL, err error) error {
 	if local := (*fs.PathError)(nil); errors.As(err, &local) {
-		return fmt.Errorf("dsqltest: writing what is downloaded: %w: make room or install PostgreSQL 14 or later", err)
+		return fmt.Errorf("dsqltest: writing the download: %w: free disk space or install PostgreSQL 14 or later", err)
 	}
 	return fmt.Errorf("dsqltest: downloading %s: %w\n%s", from.Redacted(), err, advice)
 }
@@ -112,7 +112,7 @@ func (s source) get(ctx context.Context, from *url.URL, to io.Writer) error {
 	}
 }
 
-// because returns why a request failed, without the URL, which is told already.
+// because returns why a request failed, without the URL, which the error contains already.
 func because(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		return cause

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// Campaign puts all records to a cluster, under its quotas, and compares its answers.
+// Campaign runs all records against a cluster, under its quotas, and compares its answers.
 type Campaign struct {
 	Cluster   Cluster
 	Local     Cluster // a local cluster
@@ -39,7 +39,7 @@ type state struct {
 }
 
 // ErrNotConfirmed is returned if the user does not want to begin.
-var ErrNotConfirmed = errors.New("not begun: nothing was put to the cluster")
+var ErrNotConfirmed = errors.New("not begun: nothing was sent to the cluster")
 
 // Run runs the campaign, from where an earlier one was interrupted. It returns the report and the
 // path of the answers.
@@ -75,7 +75,7 @@ func (c Campaign) Run(ctx context.Context) (report *Report, path string, err err
 			fmt.Fprintf(c.Out, "%s: file %d of %d, %s\n", time.Now().Format(time.TimeOnly), i+1, len(c.Files), file.Name)
 			if result, err = c.Cluster.Run(ctx, file, progress.Schema); err != nil {
 				if ctx.Err() != nil {
-					return nil, "", fmt.Errorf("interrupted, and cleaned up: the same command goes on with %s: %w", file.Name, ctx.Err())
+					return nil, "", fmt.Errorf("interrupted, and cleaned up: the same command continues with %s: %w", file.Name, ctx.Err())
 				}
 				return nil, "", fmt.Errorf("%s: %w", file.Name, err)
 			}
@@ -149,7 +149,7 @@ func (c Campaign) clean(ctx context.Context, schema string) error {
 // confirm says what the run does and costs, and asks whether to begin.
 func (c Campaign) confirm(version string, progress state) error {
 	e := c.estimate(progress)
-	fmt.Fprintf(c.Out, `This puts %d statements to the cluster %s (PostgreSQL %s), one after the other, on at most 4 connections:
+	fmt.Fprintf(c.Out, `This runs %d statements against the cluster %s (PostgreSQL %s), one after the other, on at most 4 connections:
   - in schemas of its own, %s and up to %d whose names begin so, which are dropped afterwards; %d schema changes, one in a
     transaction, let transactions of other sessions fail with OC001
   - roles, grants to them and other schemas are left alone: such statements are skipped

@@ -15,7 +15,8 @@ type confinement struct {
 }
 
 var (
-	// inSchema is what has an effect on objects that are found by the search path, or on the session.
+	// inSchema is what has an effect on objects that are found by the search path, or on the
+	// session.
 	inSchema = regexp.MustCompile(`(?is)^(--.*|` +
 		`(select|with|values|table|show|set|reset|begin|start|commit|end|rollback|abort|savepoint|release|` +
 		`insert|update|delete|merge|explain|prepare|execute|deallocate|declare|fetch|move|close|discard|do|call|` +
@@ -57,7 +58,7 @@ func target(sql string) string {
 	return ""
 }
 
-// skip returns why a statement is not put to a cluster that is not only the run's; "" if it is.
+// skip returns why a statement is not run on a cluster that is not only the run's; "" if it is.
 func (c *confinement) skip(sql string) string {
 	sql = strings.TrimSpace(strings.TrimPrefix(sql, "!"))
 	for _, name := range c.lost {

@@ -1,5 +1,5 @@
-// Package conformance puts recorded statements, and scenarios of two sessions, to a cluster, and
-// compares what it answers with the records. dsqltest's tests do so with a local cluster; make
+// Package conformance runs recorded statements, and scenarios of two sessions, against a cluster,
+// and compares what it answers with the records. dsqltest's tests do so with a local cluster; make
 // conformance DSQL_ENDPOINT=… does so with a real one, in schemas of its own.
 package conformance
 

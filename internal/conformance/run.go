@@ -24,7 +24,7 @@ const (
 	needTables  = 250
 )
 
-// Cluster is what statements are put to.
+// Cluster is the cluster that statements are run against.
 type Cluster struct {
 	// Connect opens a session as admin whose search_path is a schema.
 	Connect func(ctx context.Context, schema string) (*pgx.Conn, error)
@@ -114,7 +114,7 @@ func apply(ctx context.Context, conn *pgx.Conn, sql string) error {
 	return err
 }
 
-// lost is the code of an answer that did not come: the connection ended, nothing came, or a
+// lost is the code for no answer: the connection ended, the time was over, or a
 // statement before it went otherwise.
 const lost = "-"
 
@@ -127,8 +127,8 @@ type Result struct {
 // Schema returns a name for the schema of a run.
 func Schema() string { return prefix + strings.ToLower(rand.Text()[:8]) }
 
-// Run puts the statements of a file to the cluster, in a schema of that name and others whose names
-// begin with it, and drops them, after an interruption too.
+// Run runs the statements of a file against the cluster, in a schema of that name and others whose
+// names begin with it, and drops them, after an interruption too.
 func (c Cluster) Run(ctx context.Context, file File, schema string) (result Result, err error) {
 	in := &confinement{schema: schema, created: map[string]string{}}
 	admin, err := c.Connect(ctx, "public")
@@ -211,7 +211,7 @@ func (r *runner) table(ctx context.Context) error {
 	return err
 }
 
-// row puts a row in a session. That a statement before it fails, or that the connection ends, is
+// row runs a row in a session. That a statement before it fails, or that the connection ends, is
 // its answer.
 func (r *runner) row(ctx context.Context, session string, row Row) (Answer, error) {
 	row, why := r.in.prepare(row)

@@ -14,8 +14,8 @@ import (
 // disturbed reports whether a schema change of another session let a statement fail.
 func (a Answer) disturbed() bool { return strings.Contains(a.Message, "(OC001)") }
 
-// Put puts a row to a cluster, and rolls back what it leaves open. The error is of the connection
-// or of a statement before the row's.
+// Put runs a row against a cluster, and rolls back what it leaves open. The error is of the
+// connection or of a statement before the row's.
 func Put(ctx context.Context, conn *pgx.Conn, mode pgx.QueryExecMode, row Row) (Answer, error) {
 	defer func() {
 		if conn.PgConn().TxStatus() != 'I' {
@@ -47,7 +47,7 @@ func Put(ctx context.Context, conn *pgx.Conn, mode pgx.QueryExecMode, row Row) (
 	}
 }
 
-// maxAttempts is how often a statement is put that meets the schema change of another, an
+// maxAttempts bounds how often a statement is executed that hits the schema change of another, an
 // asynchronous job's included.
 const maxAttempts = 10
 

@@ -1,5 +1,5 @@
-// Package credcache asks for AWS credentials once for all who wait, and survives providers that hang
-// or panic.
+// Package credcache requests AWS credentials once for all waiting connections, and survives
+// providers that hang or panic.
 package credcache
 
 import (

@@ -30,8 +30,8 @@ func quotedToken(sql string, start, from int, k kind, backslashes bool) token {
 // escapes lists the letters that stand for control characters after a backslash, and these.
 const escapes, escaped = "bfnrt", "\b\f\n\r\t"
 
-// unescape writes the character that an escape sequence of E'…' stands for, whose backslash is before
-// at, and returns where the sequence ends.
+// unescape writes the character that an escape sequence of E'…' stands for, whose backslash is
+// before at, and returns where the sequence ends.
 func unescape(sql string, at int, text *strings.Builder) (end int) {
 	c := sql[at]
 	if i := strings.IndexByte(escapes, c); i >= 0 {
@@ -123,7 +123,7 @@ func unicodeToken(sql string, at int, k kind) token {
 	return t
 }
 
-// continues reports whether a string constant goes on with another, after a line break.
+// continues reports whether a string constant is continued by another, after a line break.
 func (t token) continues(last token, sql string) bool {
 	return t.kind == literal && last.kind == literal && sql[t.start] == '\'' && sql[last.end-1] == '\'' &&
 		strings.Contains(sql[last.end:t.start], "\n")

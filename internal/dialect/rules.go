@@ -11,9 +11,9 @@ type Source string
 // Sources, the best first.
 const (
 	Recorded   Source = "recorded"   // from a real cluster
-	Observed   Source = "observed"   // reported by people who saw it
+	Observed   Source = "observed"   // reported by users
 	Documented Source = "documented" // by AWS
-	Unverified Source = "unverified" // nobody has seen it accepted; the words are inferred
+	Unverified Source = "unverified" // no report of it being accepted; the message is inferred
 )
 
 // Rule is a kind of statement that DSQL refuses, with an example and its answer.
@@ -32,7 +32,7 @@ type Rule struct {
 func Rules() []Rule { return slices.Clone(rules) }
 
 // rules are checked in order. For CREATE TABLE, ALTER TABLE, CREATE INDEX and objects
-// in general they are what is left when all that AWS publishes or somebody has
+// in general they are what is left when all that AWS publishes or users have
 // observed is taken away.
 var rules = slices.Concat(syntaxRules, callRules)
 

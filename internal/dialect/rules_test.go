@@ -82,7 +82,7 @@ func TestAcceptedStatements(t *testing.T) {
 	}
 }
 
-// What nobody has seen accepted is refused, in whatever way it is written.
+// Statements that are not known to be accepted are refused, however they are written.
 var refused = []string{
 	"ALTER TABLE t ENABLE ROW LEVEL SECURITY", "ALTER TABLE t NO FORCE ROW LEVEL SECURITY", "CREATE POLICY p ON t", "ALTER POLICY p ON t RENAME TO q", "DROP POLICY p ON t",
 	"CREATE TABLE x (a int) PARTITION BY LIST (a)", "CREATE TABLE x PARTITION OF t DEFAULT", "CREATE TABLE x () INHERITS (t)", "CREATE TABLE x (a int) WITH (fillfactor = 10)",

@@ -104,7 +104,7 @@ func TestDialAddressAndClusterOptionReachACluster(t *testing.T) {
 		}))
 	var path string
 	require.NoError(t, pool.QueryRow(t.Context(), "SHOW search_path").Scan(&path))
-	require.Equal(t, "one, two", path, "options of the caller count beside amzn-cluster-id")
+	require.Equal(t, "one, two", path, "options of the caller take effect in addition to amzn-cluster-id")
 }
 
 func TestExplainWhatAClusterRefuses(t *testing.T) {

@@ -286,7 +286,7 @@ func TestExplanationIsPartOfConnectsError(t *testing.T) {
 	}
 }
 
-func TestRefusalWithoutAHintIsGivenOne(t *testing.T) {
+func TestRefusalWithoutAHintGetsOne(t *testing.T) {
 	hintOf := func(err error) string {
 		var pg *pgconn.PgError
 		require.ErrorAs(t, err, &pg)

@@ -82,7 +82,7 @@ func TestExplainUnknownName(t *testing.T) {
 	requireExplained(t, err, "DNS has no address for "+host, "<cluster ID>.dsql.<region>.on.aws", "right region")
 }
 
-// Where TCP connections are routed elsewhere, the endpoint is not to blame.
+// With a dial address, the explanation does not blame the endpoint.
 func TestExplainDialAddress(t *testing.T) {
 	previous := net.DefaultResolver
 	defer func() { net.DefaultResolver = previous }()

@@ -32,7 +32,7 @@ var transactionCases = []stateCase{
 	{"0A000", "unsupported transaction statement: ROLLBACK PREPARED", twoPhase},
 	{"0A000", "unsupported transaction statement: PREPARE", twoPhase},
 	{"0A000", "unsupported transaction statement", "DSQL has no savepoints, which pgx uses for nested transactions (tx.Begin). Use one transaction and pass it to the functions that need it; in GORM set DisableNestedTransaction."},
-	{"0A000", "multiple ddl statements", "A transaction can contain one DDL statement. Send each DDL statement by itself: outside a transaction, and not several in one string."},
+	{"0A000", "multiple ddl statements", "A transaction can contain one DDL statement. Send each DDL statement separately: outside a transaction, and not several in one string."},
 	{"0A000", "ddl and dml", "A transaction cannot contain both DDL and DML. Send DDL by itself, outside a transaction; in a migration tool, turn off transactions for the migration."},
 	{"0A000", "isolation level", "DSQL supports one isolation level, repeatable read. Leave pgx.TxOptions.IsoLevel empty or use pgx.RepeatableRead; SELECT ... FOR UPDATE makes the rows that were read conflict with writers."},
 	{"0A000", `parameter "TRANSACTION"`, "DSQL does not support SET TRANSACTION. Set the access mode when the transaction begins, with pgx.TxOptions; the isolation level is always repeatable read."},
@@ -64,7 +64,7 @@ var limitCases = []stateCase{
 	{"54001", "", "The expression is nested too deeply. Pass a long list as one array parameter, column = ANY($1), instead of a chain of OR."},
 }
 
-const queryMemory = "The query needs more memory than DSQL gives one query (128 MiB). Read fewer rows or columns, sort and group by an indexed column, or page through the result by key."
+const queryMemory = "The query needs more memory than DSQL allows for one query (128 MiB). Read fewer rows or columns, sort and group by an indexed column, or page through the result by key."
 
 var permissionCases = []stateCase{
 	{"42501", "schema public", "Custom roles cannot create objects in the schema public. Run as admin: CREATE SCHEMA app, then GRANT USAGE, CREATE ON SCHEMA app TO <role>; open the pool with WithRuntimeParam(\"search_path\", \"app\")."},

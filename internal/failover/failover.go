@@ -1,5 +1,5 @@
 // Package failover keeps the state of a cluster's endpoints: which one rests after a failure, which
-// one a connection tries next, and which connections are to be given up.
+// one a connection tries next, and which connections are to be closed.
 package failover
 
 import (
@@ -15,7 +15,7 @@ const (
 	firstRest = time.Second
 	maxRest   = 60 * time.Second
 
-	// Retirement is the time in which connections to a peer are given up, spread out, once an
+	// Retirement is the time in which connections to a peer are closed, spread out, once an
 	// endpoint before it is back.
 	Retirement = 5 * time.Minute
 )
@@ -57,8 +57,8 @@ type Plan struct {
 }
 
 // Plan returns the endpoints that do not rest, in order of preference, or if all rest, all of them,
-// the earliest end of a rest first. Where a rest is over, the plan is the only one with the endpoint
-// until Done.
+// the earliest end of a rest first. Where a rest is over, the plan is the only one with the
+// endpoint until Done.
 func (s *Set) Plan() *Plan {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,8 +99,9 @@ func (p *Plan) Done() {
 	}
 }
 
-// Failed has endpoint i rest after a try that began at began, and reports whether it did not before.
-// A try that began before the rest says nothing new. lost says that open connections are lost too.
+// Failed has endpoint i rest after a try that began at began, and reports whether it did not
+// before. A try that began before the rest says nothing new. lost says that open connections are
+// lost too.
 func (s *Set) Failed(i int, began time.Time, lost bool, cause string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -132,9 +133,9 @@ func (s *Set) Succeeded(i int, began time.Time) bool {
 	return true
 }
 
-// Spent reports whether a connection to endpoint i is to be given up: it was opened before the
-// endpoint was lost, or an endpoint before i has been back for part of the time of retirement. part is
-// the connection's own, from 0 to 1.
+// Spent reports whether a connection to endpoint i is to be closed: it was opened before the
+// endpoint was lost, or an endpoint before i has been back for part of the time of retirement. part
+// is the connection's own, from 0 to 1.
 func (s *Set) Spent(i int, opened time.Time, part float64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -27,7 +27,7 @@ func TestRestDoublesUpToAMinuteAndOneConnectionTries(t *testing.T) {
 		for i, rest := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
 			rest *= time.Second
 			began := time.Now()
-			require.Equal(t, i == 0, s.Failed(0, began, true, "gone"), "a change is told once")
+			require.Equal(t, i == 0, s.Failed(0, began, true, "gone"), "a change is reported once")
 			until := s.States()[0].Until.Sub(began)
 			require.True(t, until > rest*3/4 && until <= rest, until)
 			require.Equal(t, []int{1}, order(s))

@@ -83,7 +83,7 @@ func (c *watched) check() {
 		_ = c.Close()
 		return
 	case !c.dog.probing.CompareAndSwap(false, true):
-		again = probeTimeout / 20 // another connection's probe will tell
+		again = probeTimeout / 20 // another connection's probe is in flight
 	default:
 		start := time.Now()
 		err := c.probe.send(c.ctx)

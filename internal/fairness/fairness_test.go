@@ -35,7 +35,7 @@ func isDone(c <-chan bool) bool {
 func TestWakingTakesTheOldestOneAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var w Waiters
-		w.Wake("db") // nobody waits
+		w.Wake("db") // no transaction waits
 		now := time.Now()
 		young := waiting(t.Context(), &w, "db", now.Add(2))
 		old := waiting(t.Context(), &w, "db", now)
@@ -118,7 +118,7 @@ func TestSerialIsFirstComeFirstServedAfterAConflict(t *testing.T) {
 		var s Serial
 		holds, err := s.Acquire(t.Context(), "k", false, time.Hour)
 		require.NoError(t, err)
-		require.False(t, holds, "without a conflict nobody waits")
+		require.False(t, holds, "without a conflict no transaction waits")
 		holds, err = s.Acquire(t.Context(), "k", true, time.Hour)
 		require.NoError(t, err)
 		require.True(t, holds)
@@ -138,8 +138,8 @@ func TestSerialIsFirstComeFirstServedAfterAConflict(t *testing.T) {
 	})
 }
 
-// The limit is doubled after each minPatience commits; a conflict sets it back to one, and makes the
-// next try take twice as many.
+// The limit is doubled after each minPatience commits; a conflict sets it back to one, and makes
+// the next try take twice as many.
 func TestSerialFindsItsWayBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var s Serial

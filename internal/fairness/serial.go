@@ -15,7 +15,7 @@ var ErrTimeout = errors.New("the serial key was not free in time")
 // value is ready.
 //
 // A key without conflicts has no limit and no entry. A conflict limits it to one at a time. After
-// some commits without a conflict two may run, then four, and so on, until nobody waits any more
+// some commits without a conflict two may run, then four, and so on, until none waits any more
 // and the entry is gone; a conflict sets the limit to one again, and makes the next try wait twice
 // as long.
 type Serial struct {
@@ -38,8 +38,8 @@ const (
 	maxLimit    = 1 << 20 // all
 )
 
-// Acquire waits for its turn if key has a limit, for at most a time or until ctx ends. A conflict of
-// the caller's gives it one. Acquire reports whether the caller holds the key: then Release must
+// Acquire waits for its turn if key has a limit, for at most a time or until ctx ends. A conflict
+// of the caller's gives it one. Acquire reports whether the caller holds the key: then Release must
 // follow, also when there is an error. key must be comparable.
 func (s *Serial) Acquire(ctx context.Context, key any, conflict bool, atMost time.Duration) (bool, error) {
 	s.mu.Lock()

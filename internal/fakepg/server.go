@@ -271,7 +271,7 @@ func (s *Server) authenticate(c *Conn) error {
 	if !ok {
 		return fmt.Errorf("unexpected %T", answer)
 	}
-	s.mu.Lock() // whoever calls Conns later sees it
+	s.mu.Lock() // Conns reads it
 	c.Password = password.Password
 	s.mu.Unlock()
 	if s.hooks.Password != nil {

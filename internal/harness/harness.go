@@ -52,7 +52,7 @@ func Start(t testing.TB, hooks fakepg.Hooks) (*fakepg.Server, []dsql.Option) {
 	}
 }
 
-// DialTo returns a dial function that dials address whatever is asked for.
+// DialTo returns a dial function that dials address, whatever its arguments.
 func DialTo(address string) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, network, address)

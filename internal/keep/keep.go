@@ -85,7 +85,7 @@ func (d *Dir) load(wanted Identity) error {
 	return d.read(text, wanted)
 }
 
-// checkOurs refuses a directory with files of somebody else.
+// checkOurs refuses a directory with foreign files.
 func checkOurs(path string) error {
 	if _, err := os.Stat(filepath.Join(path, stateFile)); err == nil {
 		return nil
@@ -138,7 +138,7 @@ func (d *Dir) read(text []byte, wanted Identity) error {
 		}
 	}
 	if d.state.Postgres == "" {
-		d.state.Schema = nil // a first run that did not become ready is begun anew
+		d.state.Schema = nil // the first run did not become ready and is repeated
 	}
 	return nil
 }
@@ -194,14 +194,14 @@ func (d *Dir) Start(ctx context.Context) (*postgres.Server, error) {
 	return server, err
 }
 
-// Ready has the cluster kept. One that never became ready is made anew by the next run.
+// Ready marks the cluster as kept. The next run replaces one that never became ready.
 func (d *Dir) Ready() error {
 	d.state.Postgres = d.made
 	return d.save()
 }
 
-// Pending returns the names of those files of a schema that have not been applied. It is an error if
-// one that has been has changed since.
+// Pending returns the names of those files of a schema that have not been applied. It is an error
+// if one that has been has changed since.
 func (d *Dir) Pending(files map[string]string) ([]string, error) {
 	var pending []string
 	for name, text := range files {
@@ -236,6 +236,6 @@ func checksum(text string) string {
 // Close unlocks the directory.
 func (d *Dir) Close() { d.lock.Close() }
 
-// Option is the option of package dsqltest, of type dsqltest.Option, for a cluster in d. That package
-// sets it: the option is not public.
+// Option is the option of package dsqltest, of type dsqltest.Option, for a cluster in d. That
+// package sets it: the option is not public.
 var Option func(d *Dir) any

@@ -1,6 +1,6 @@
 // Package live runs the library's own promises. By default it does so on a local cluster; `make
-// live DSQL_ENDPOINT=…` runs the same code against a real one, as admin, with the AWS credentials of
-// the environment. It leaves nothing behind.
+// live DSQL_ENDPOINT=…` runs the same code against a real one, as admin, with the AWS credentials
+// of the environment. It leaves nothing behind.
 package live
 
 import (
@@ -157,7 +157,7 @@ func dataConflict(t *testing.T, pool *pgxpool.Pool) {
 		if _, err := tx.Exec(t.Context(), update); err != nil {
 			return err
 		}
-		if attempts == 1 { // writers never block: either this one commits first, or it has lost already
+		if attempts == 1 { // writers never block: either this one commits first, or the transaction conflicts already
 			_, err := pool.Exec(t.Context(), update)
 			if err == nil {
 				applied++

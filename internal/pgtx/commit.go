@@ -1,5 +1,5 @@
 // Package pgtx ends the transactions of pgx connections: it sends COMMIT and says what became of
-// it, and it watches a connection for the ends of transactions that somebody else brings about.
+// it, and it watches a connection for transactions that end in other ways.
 package pgtx
 
 import (
@@ -92,8 +92,8 @@ func commit(ctx context.Context, pg *pgconn.PgConn, watcher *ctxwatch.ContextWat
 	return tag, ErrorOutcome(err), err
 }
 
-// exchange sends sql and reads the answer up to ReadyForQuery. One watch of ctx is for all of it. The
-// outcome is NotSent or, for now, Unknown.
+// exchange sends sql and reads the answer up to ReadyForQuery. One watch of ctx is for all of it.
+// The outcome is NotSent or, for now, Unknown.
 func exchange(ctx context.Context, pg *pgconn.PgConn, watcher *ctxwatch.ContextWatcher, sql string) (tag string, o Outcome, err error) {
 	watcher.Watch(ctx)
 	defer watcher.Unwatch()
@@ -181,8 +181,8 @@ func ErrorOutcome(err error) Outcome {
 	return Unknown
 }
 
-// ForeignOutcome is ErrorOutcome for the error of another library's Commit. A failed write in it may
-// be of what that library did after the commit, to another server, so it settles nothing.
+// ForeignOutcome is ErrorOutcome for the error of another library's Commit. A failed write in it
+// may be of what that library did after the commit, to another server, so it settles nothing.
 func ForeignOutcome(err error) Outcome {
 	o := ErrorOutcome(err)
 	if o == NotSent && !errors.Is(err, ErrLost) && !errors.Is(err, ErrNotSent) {

@@ -69,7 +69,7 @@ DELETE FROM pg_catalog.pg_collation WHERE collname NOT IN ('default', 'C', 'POSI
 
 -- A table of PostgreSQL's under another name, which it does not mind as it uses numbers, and
 -- a view in its place that has other values in one column and some of the rows. It also has
--- the columns of version 16, which is what clients are told: psql asks for them.
+-- the columns of version 16, the version that clients see: psql asks for them.
 CREATE PROCEDURE sys.show_instead(catalog text, col text, val text, condition text) LANGUAGE plpgsql AS $$
 DECLARE
 	columns text[] := ARRAY(SELECT attname::text FROM pg_catalog.pg_attribute

@@ -1,7 +1,9 @@
--- What internal/proxy calls for conflicts. Runs after catalog.sql. A statement ends with a semicolon and an empty line.
+-- What internal/proxy calls for conflicts. Runs after catalog.sql. A statement ends with a
+-- semicolon and an empty line.
 
 -- The tables that statements name, in an order in which those on the search path come first; also
--- those that functions name, if the statements call any, and those that are bound to them by foreign keys.
+-- those that functions name, if the statements call any, and those that are bound to them by
+-- foreign keys.
 CREATE FUNCTION sys.tables_of(statements text) RETURNS TABLE (id oid, schema name, name name) LANGUAGE sql STABLE AS $$
 	WITH RECURSIVE functions AS (
 		SELECT p.proname, p.prosrc FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
@@ -28,8 +30,8 @@ CREATE FUNCTION sys.columns_of(t oid) RETURNS text LANGUAGE sql STABLE AS $$
 	WHERE attrelid = t AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
 $$;
 
--- Copies of the tables that statements name, for a transaction that has lost a conflict: they hide
--- the tables, and others do not see them. Returns what has been copied.
+-- Copies the tables that statements name, for a transaction that will fail at COMMIT. The copies
+-- hide the tables and are not visible to others. Returns the names of the tables.
 CREATE FUNCTION sys.copy_tables(statements text) RETURNS TABLE (copied_schema name, copied_name name)
 LANGUAGE plpgsql SECURITY DEFINER SET session_replication_role = replica AS $$
 DECLARE
@@ -67,8 +69,8 @@ BEGIN
 END
 $$;
 
--- Writes the rows anew that this transaction has locked and not changed, so that they conflict with
--- the writes of transactions that began before its end.
+-- Writes again the rows that this transaction has locked and not changed, so that they conflict
+-- with the writes of transactions that began before its end.
 CREATE FUNCTION sys.mark_locked(statements text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET session_replication_role = replica AS $$
 DECLARE

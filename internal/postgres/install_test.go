@@ -93,7 +93,7 @@ func TestPlaceThatAnotherUserControlsIsRefused(t *testing.T) {
 	_, err := Install(t.Context(), "x", unpackFake("16.1"))
 	require.ErrorContains(t, err, above+" belongs to user 12345, not to user 0: remove it")
 
-	// Nor is used what was there before it took over.
+	// Files from before the installation are not used either.
 	acc, err := serverAccount()
 	require.NoError(t, err)
 	require.NoError(t, os.Chown(above, 0, -1))

@@ -27,10 +27,10 @@ type kept struct {
 
 func (k *kept) data() string { return filepath.Join(k.dir, "postgres") }
 
-// StartKept starts a server of its own whose data stays in dir, which is durable: what was committed
-// is there after any end of the process, of the server or of the machine. lock is an open file, which
-// the server keeps open as long as it runs. made is what StartKept returned when it made the data; if
-// it is empty, new data takes the place of what is there. Call [Server.Stop].
+// StartKept starts a server of its own whose data stays in dir, which is durable: what was
+// committed is there after any end of the process, of the server or of the machine. lock is an open
+// file, which the server keeps open as long as it runs. made is what StartKept returned when it
+// made the data; if it is empty, new data takes the place of what is there. Call [Server.Stop].
 func StartKept(ctx context.Context, dir string, lock *os.File, made string) (*Server, string, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -71,14 +71,15 @@ func (r recipe) contents() string {
 	return fmt.Sprintf("%d-%.6x", r.major, h.Sum(nil))
 }
 
-// keepScript copies the template so that it is whole or not there, even after a crash of the machine.
+// keepScript copies the template so that it is whole or not there, even after a crash of the
+// machine.
 const keepScript = `umask 077
 rm -rf "$2" "$2.new" && cp -R "$1" "$2.new" && "$3" --sync-only -D "$2.new" >/dev/null && mv "$2.new" "$2"`
 
 func (k *kept) create(ctx context.Context, acc account, r recipe) error {
 	if acc.credential != nil {
 		if err := os.Chown(k.dir, int(acc.credential.Uid), int(acc.credential.Gid)); err != nil {
-			return fmt.Errorf("dsqltest: giving the directory to the user %s, whom PostgreSQL runs as: %w", acc.name, err)
+			return fmt.Errorf("dsqltest: changing the owner of the directory to the user %s, which PostgreSQL runs as: %w", acc.name, err)
 		}
 	}
 	template, err := r.template(ctx, acc, cachePlaces(acc))

@@ -2,8 +2,8 @@
 // one temporary server for each process, started on first use and removed with the process.
 //
 // The server listens on a unix socket only, in a directory that other users cannot enter. Nothing
-// in it is durable: it runs without fsync and is never shut down cleanly. Only the data of StartKept
-// is, which stays in a directory of the caller's.
+// in it is durable: it runs without fsync and is never shut down cleanly. Only the data of
+// StartKept is, which stays in a directory of the caller's.
 package postgres
 
 import (
@@ -41,8 +41,8 @@ var (
 //
 // Start looks for PostgreSQL 14 or later in $DSQLTEST_POSTGRES (the directory of its programs, or
 // postgres itself), on PATH, and where the packages of common systems install it. As root it runs
-// PostgreSQL as the user postgres, else nobody. The server's files are in $TMPDIR; if that is not
-// set, in /dev/shm if it has a gigabyte of free space, else in /tmp.
+// PostgreSQL as the user postgres, or else nobody. The server's files are in $TMPDIR; if that is
+// not set, in /dev/shm if it has a gigabyte of free space, else in /tmp.
 func Start(ctx context.Context) (*Server, error) {
 	select {
 	case lock <- struct{}{}:
@@ -114,8 +114,9 @@ func (s *Server) DropDatabase(ctx context.Context, name string) error {
 	return nil
 }
 
-// WriteFile creates a file in the server's directory, which only this process's user and PostgreSQL's
-// can enter, and returns its path. It is removed with the server unless its data is kept.
+// WriteFile creates a file in the server's directory, which only this process's user and
+// PostgreSQL's can enter, and returns its path. It is removed with the server unless its data is
+// kept.
 func (s *Server) WriteFile(name string, content []byte) (path string, err error) {
 	path = filepath.Join(s.files, name)
 	if err := os.WriteFile(path, content, 0o600); err != nil {

@@ -202,7 +202,7 @@ func TestManyStartsShareOneTemplate(t *testing.T) {
 	require.Len(t, entries, 1, "one template, and no leavings")
 }
 
-func TestCacheOfSomebodyElseIsRefused(t *testing.T) {
+func TestCacheOfAnotherUserIsRefused(t *testing.T) {
 	acc, err := serverAccount()
 	require.NoError(t, err)
 	theirs := privateCache(t, acc)
@@ -234,7 +234,7 @@ func TestUnreadablePGSERVICEIsNamed(t *testing.T) {
 	require.Contains(t, line, "unset PGSERVICE")
 }
 
-func TestNoPostgreSQLTellsWhereItLookedAndWhatToInstall(t *testing.T) {
+func TestNoPostgreSQLSaysWhereItLookedAndWhatToInstall(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	t.Setenv("DSQLTEST_POSTGRES", "")
 	acc, err := serverAccount()
@@ -287,7 +287,7 @@ esac
 	require.Less(t, time.Since(start), startTimeout/2)
 }
 
-func TestCancelledStart(t *testing.T) {
+func TestCanceledStart(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	saved := shared

@@ -30,7 +30,7 @@ fi
 data=$dir stop=QUIT durable=
 if [ -n "$kept" ]; then
 	data=$kept stop=INT durable='-c fsync=on -c full_page_writes=on -c synchronous_commit=on -c autovacuum=on'
-	rm -f "$kept/postmaster.pid" # of a server that was killed: whoever has the lock knows that none runs
+	rm -f "$kept/postmaster.pid" # of a server that was killed: the lock shows that none runs
 fi
 
 echo "$dir"

@@ -33,7 +33,7 @@ func TestNothingIsLeftWhenTheSupervisorIsKilled(t *testing.T) {
 	require.NoError(t, err)
 	server := serverPID(t, dir)
 	require.NoError(t, syscall.Kill(supervisorPID(t, server), syscall.SIGKILL))
-	require.DirExists(t, dir, "the server goes on while its process does")
+	require.DirExists(t, dir, "the server runs as long as its process")
 	require.NoError(t, cmd.Process.Kill())
 	_ = cmd.Wait()
 	require.Eventually(t, func() bool {

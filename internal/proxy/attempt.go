@@ -22,7 +22,7 @@ type attempt struct {
 	told      digest
 }
 
-// trouble is an error of PostgreSQL that a write does not meet on DSQL, or not in this form.
+// trouble is an error of PostgreSQL that a write does not get on DSQL, or not in this form.
 type trouble int
 
 const (
@@ -72,7 +72,7 @@ func (a *attempt) troubleOf(m message) trouble {
 	return none
 }
 
-// digest condenses what replies tell a client: rows and command tags.
+// digest hashes the rows and command tags of replies.
 type digest struct {
 	hash uint64
 	rows int

@@ -7,7 +7,7 @@ import (
 )
 
 // lossy is a client's connection whose outgoing packets a black hole keeps until it ends. The
-// session behind it goes on, as a server's does: one that waited could hold what others need.
+// session behind it continues, as on a server: one that waited could hold locks that others need.
 type lossy struct {
 	net.Conn
 	ctx    context.Context

@@ -19,9 +19,9 @@ func TestCancelRequests(t *testing.T) {
 			require.NoError(t, err)
 			done := execSleep(t, c, conn)
 			require.NoError(t, conn.CancelRequest(t.Context()))
-			var cancelled *pgconn.PgError
-			require.ErrorAs(t, <-done, &cancelled)
-			require.Equal(t, "57014", cancelled.Code)
+			var canceled *pgconn.PgError
+			require.ErrorAs(t, <-done, &canceled)
+			require.Equal(t, "57014", canceled.Code)
 			_, err = conn.Exec(t.Context(), "SELECT 1").ReadAll()
 			require.NoError(t, err)
 		})
@@ -44,9 +44,8 @@ func TestCancelRequestWithAWrongKey(t *testing.T) {
 	require.Error(t, <-done)
 }
 
-// A cancel request may hit a statement of the proxy's own, such as the one that gives rows to another
-// session. The client's next statement, or its COMMIT, then reports what happened, and not that an
-// error has been reported.
+// A cancel request may hit one of the proxy's own statements, such as the one that yields rows to
+// another session. The client's next statement or COMMIT then reports that error.
 func TestErrorOfTheProxysOwnStatement(t *testing.T) {
 	for _, mode := range modes {
 		c := start(t)
@@ -69,7 +68,7 @@ func TestErrorOfTheProxysOwnStatement(t *testing.T) {
 	}
 }
 
-// The copies that a transaction gets which has lost take a while here, and are canceled.
+// Copying the tables for a transaction that will fail at COMMIT can be canceled.
 func TestCancelRequestWhileTablesAreCopied(t *testing.T) {
 	first, second := beginTwo(t)
 	apply(t, first, "ROLLBACK", "CREATE FUNCTION slow(n int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true FROM pg_sleep(n)'")

@@ -14,8 +14,8 @@ const ddlAttempts = 10
 const ddlSavepoint = "dsqltest_ddl"
 
 // execDDL executes DDL. On DSQL it never waits, and open transactions fail with a schema
-// conflict when they go on: so where PostgreSQL would wait, the idle transactions of other sessions
-// are rolled back.
+// conflict at their next statement: so where PostgreSQL would wait, the idle transactions of other
+// sessions are rolled back.
 func (s *session) execDDL(st *dialect.Statement, send func()) bool {
 	s.proxy.functions.add(st.SQL)
 	inBlock := s.inTransaction()
@@ -57,8 +57,8 @@ func (p *Proxy) abortOthers(s *session) {
 	}
 }
 
-// abortIdle rolls back the session's transaction, of which the client learns at its next message.
-// A session that is executing a statement is left alone.
+// abortIdle rolls back the session's transaction, which fails at the client's next message. A
+// session that is executing a statement is left alone.
 func (s *session) abortIdle() {
 	if !s.busy.TryLock() {
 		return

@@ -93,7 +93,7 @@ func (s *session) execCommit(st *dialect.Statement, explicit bool) bool {
 	return !explicit || s.writeReplies(replies)
 }
 
-// commit has PostgreSQL commit. Rivals do not look meanwhile whether they have lost.
+// commit has PostgreSQL commit. Rivals wait until its outcome is known.
 func (s *session) commit(st *dialect.Statement) []message {
 	if s.tx.committed != nil {
 		s.proxy.redoing.Lock()

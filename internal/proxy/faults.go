@@ -30,7 +30,7 @@ type queuedFault struct {
 type Faults struct {
 	mu   sync.Mutex
 	set  faults
-	ends chan struct{} // closed when what blocks connections changes; nil if nobody waits
+	ends chan struct{} // closed when what blocks connections changes; nil if none waits
 }
 
 // faults are the faults in force.

@@ -6,7 +6,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// isolate has a transaction go on with copies of the tables that it writes, with the rows that its
+// isolate continues a transaction with copies of the tables that it writes, with the rows that its
 // snapshot shows. They are temporary and hide the tables; they end with the transaction. A
 // transaction that was only blocked by a statement in execution may still commit: see takeBack.
 func (s *session) isolate(t trouble) {
@@ -30,8 +30,8 @@ func (s *session) copyTables(sql string) {
 	}
 }
 
-// markLocked has the rows that the transaction has locked FOR UPDATE conflict with transactions that
-// began before its end: PostgreSQL forgets locks. It returns false if it fails.
+// markLocked has the rows that the transaction has locked FOR UPDATE conflict with transactions
+// that began before its end: PostgreSQL forgets locks. It returns false if it fails.
 func (s *session) markLocked() bool {
 	return s.tx.locked == "" || !hasError(s.call("SELECT sys.mark_locked($1)", s.tx.locked))
 }

@@ -61,7 +61,7 @@ func (f *frontend) executeAsSent(h *held, sync bool) bool {
 	return f.endWrite(w, x, sync)
 }
 
-// execPortal executes a portal anew, after the batch that it was bound in.
+// execPortal executes a portal again, after the batch that it was bound in.
 func (f *frontend) execPortal(p portal) bool {
 	switch p.statement.Kind {
 	case dialect.Commit:
@@ -83,7 +83,7 @@ func (f *frontend) execStale(p portal) bool {
 	return f.writeReplies(slices.DeleteFunc(replies, isProtocolOnly))
 }
 
-// endPipeline ends the transaction block of a pipeline and tells the client.
+// endPipeline ends the transaction block of a pipeline and sends the result.
 func (f *frontend) endPipeline() {
 	f.inPipeline = false
 	f.drain()

@@ -26,7 +26,7 @@ func (q quota) checkRate() *Refusal {
 	return &Refusal{Reason: "quota: WithConnectQuota", Code: tooManyConfigured, Message: connectRefusals[tooManyConfigured]}
 }
 
-// checkOpen returns the refusal of one more session beside those that are open.
+// checkOpen returns the refusal of one more session than may be open, or nil.
 func (q quota) checkOpen(open int) *Refusal {
 	if q.maxOpen == 0 || open < q.maxOpen {
 		return nil

@@ -16,7 +16,7 @@ var connectRefusals = map[string]string{
 	tooManyConfigured:    "Unable to accept connection, rate exceeded.",
 }
 
-// Refusal tells why a client was refused. Its severity is always FATAL.
+// Refusal describes why a client was refused. Its severity is always FATAL.
 type Refusal struct {
 	Reason  string // exact cause, for the test's author; never sent, never secret
 	Code    string // SQLSTATE as sent; empty if the connection was closed silently

@@ -160,7 +160,8 @@ func (r *relay) noteCause(cause message) {
 	}
 }
 
-// untold returns the error that has failed the transaction, if the client has not been told, or nil.
+// untold returns the error that has failed the transaction, if the client has not been told, or
+// nil.
 func (r *relay) untold() *pgproto3.ErrorResponse {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -171,7 +172,7 @@ func (r *relay) untold() *pgproto3.ErrorResponse {
 	return &e
 }
 
-// close releases those who wait for PostgreSQL's replies and closes both connections.
+// close releases all that wait for PostgreSQL's replies and closes both connections.
 func (r *relay) close() {
 	r.mu.Lock()
 	r.closed = true

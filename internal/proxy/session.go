@@ -43,7 +43,7 @@ func (p *Proxy) runSession(client, server net.Conn, user string) {
 	replies.Wait()
 }
 
-// closeWrite tells PostgreSQL that no statement follows. Another session may be rolling this one
+// closeWrite signals PostgreSQL that no statement follows. Another session may be rolling this one
 // back at the moment.
 func (s *session) closeWrite(server net.Conn) {
 	s.busy.Lock()

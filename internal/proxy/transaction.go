@@ -27,7 +27,7 @@ type transaction struct {
 	isolated  bool             // statements are executed in copies of the tables
 	copies    []*regexp.Regexp // qualified names of what has been copied
 	locked    string           // the statements FOR UPDATE
-	committed *atomic.Bool     // nil: no other transaction cares
+	committed *atomic.Bool     // nil: it has no rivals
 	rivals    []*atomic.Bool   // committed of those that have waited for this one, or it for them
 	lost      bool             // COMMIT will fail with a data conflict
 }
@@ -49,7 +49,7 @@ func (t *transaction) add(kind dialect.Kind, inBlock bool) *pgproto3.ErrorRespon
 	return nil
 }
 
-// compete makes two transactions rivals: each has lost as soon as the other has committed.
+// compete makes two transactions rivals: when one has committed, the other's COMMIT will fail.
 func compete(a, b *transaction) {
 	for _, t := range []*transaction{a, b} {
 		if t.committed == nil {

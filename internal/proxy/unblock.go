@@ -50,7 +50,8 @@ func (p *Proxy) unblock(s *session) {
 }
 
 // yieldTo rolls the session's transaction back to before its first write, so that another can have
-// its rows. A session that is executing a statement is left alone. s.busy of the other must be held.
+// its rows. A session that is executing a statement is left alone. s.busy of the other must be
+// held.
 func (s *session) yieldTo(other *session) {
 	if !s.busy.TryLock() {
 		return
@@ -72,8 +73,8 @@ func (s *session) isIdle() bool {
 	return s.status == 'T' && len(s.pending) == 0 && !s.closed
 }
 
-// monitor asks PostgreSQL who waits for whom, over a connection that it opens when it is first
-// needed.
+// monitor asks PostgreSQL which session waits for which, over a connection that it opens when it is
+// first needed.
 type monitor struct {
 	mu   sync.Mutex
 	conn *pgx.Conn

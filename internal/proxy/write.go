@@ -9,17 +9,18 @@ import (
 	"github.com/go-dsql/dsql/internal/dialect"
 )
 
-// On DSQL no writer waits, each sees the rows of its snapshot, and of two that write one row the
-// second to commit fails. On PostgreSQL the second to write waits until the first has ended. So
+// On DSQL writers never block, each sees the rows of its snapshot, and of two that write one row
+// the second to commit fails. On PostgreSQL the second to write waits until the first has ended.
+// Therefore:
 //
-//   - while a statement waits for a transaction that is executing none, that transaction is rolled
-//     back to before its first write; its snapshot stays (unblock, yieldTo);
-//   - a transaction that has yielded executes its writes again before it goes on; if they meet a
-//     change that was committed meanwhile, it has lost (redo);
-//   - a transaction that has lost goes on with private copies of the tables, in which its statements
-//     are executed as if it were alone, until its COMMIT fails (isolate).
+//   - While a statement waits for an idle transaction, that transaction is rolled back to before its
+//     first write and keeps its snapshot (unblock, yieldTo).
+//   - A transaction that has yielded executes its writes again before its next statement. If they
+//     conflict with a change that was committed meanwhile, its COMMIT will fail (redo).
+//   - Until then its statements are executed in private copies of the tables, as if there were no
+//     other transaction (isolate).
 
-// write is a statement that takes part in conflicts, with all that it takes to execute it again.
+// write is a statement that can conflict, with what is needed to execute it again.
 type write struct {
 	statement *dialect.Statement
 	describe  bool // the client is to be told the columns
@@ -76,7 +77,7 @@ func (s *session) attempt(w *write) *attempt {
 	return &attempt{statement: w.statement, inBlock: s.inTransaction()}
 }
 
-// endWrite records a write that has been executed, or executes it again if it met trouble.
+// endWrite records a write that has been executed, or executes it again on trouble.
 func (s *session) endWrite(w *write, x *exchange, ready bool) bool {
 	if x.write.trouble == none {
 		switch {
@@ -98,7 +99,7 @@ func (s *session) endWrite(w *write, x *exchange, ready bool) bool {
 	return ok
 }
 
-// execAgain executes a write that has met trouble, and returns its replies.
+// execAgain executes a write again after trouble, and returns its replies.
 func (s *session) execAgain(w *write, first *attempt) []message {
 	t, held := first.trouble, first.heldBack
 	switch {
@@ -183,8 +184,8 @@ func (s *session) redo(w *write) (replies []message, t trouble) {
 	return replies, t
 }
 
-// redoLog executes the transaction's writes again. Where the client was told something else the
-// first time, the transaction has met a conflict.
+// redoLog executes the transaction's writes again. A reply that differs from the one that the
+// client was sent the first time counts as a conflict.
 func (s *session) redoLog() trouble {
 	for _, w := range s.tx.log {
 		_, a := s.redoOne(w)
@@ -198,7 +199,7 @@ func (s *session) redoLog() trouble {
 	return none
 }
 
-// redoOne executes a write. If it meets trouble, the replies are the error.
+// redoOne executes a write. On trouble, the replies are the error.
 func (s *session) redoOne(w *write) (replies []message, a *attempt) {
 	a = s.attempt(w)
 	x := s.expectCollect(w.statement, &replies)
@@ -211,8 +212,8 @@ func (s *session) redoOne(w *write) (replies []message, a *attempt) {
 	return replies, a
 }
 
-// takeBack has the transaction execute the writes again that it has lost its rows of. It returns
-// false if they meet a conflict.
+// takeBack executes again the writes that the transaction has yielded. It returns false if they
+// conflict.
 func (s *session) takeBack() bool {
 	for !s.tx.lost && (s.tx.yielded || s.tx.isolated) {
 		_, t := s.redo(nil)
@@ -233,7 +234,7 @@ func (s *session) restoreFor(st *dialect.Statement) {
 	s.restore()
 }
 
-// restore has a transaction that has yielded see its own writes again.
+// restore makes the writes that a transaction has yielded visible to it again.
 func (s *session) restore() {
 	if !s.tx.yielded || s.tx.isolated {
 		return

@@ -104,8 +104,8 @@ func TestSnapshotOlderThanACommitConflicts(t *testing.T) {
 	}
 }
 
-// An autocommit write beside an open writer succeeds, and so the open one has lost.
-func TestAutocommitBesideAnOpenWriter(t *testing.T) {
+// An autocommit write concurrent with an open writer succeeds, and the open one fails at COMMIT.
+func TestAutocommitDuringAnOpenTransaction(t *testing.T) {
 	for i, tt := range conflicts {
 		for _, mode := range modes[i%len(modes) : i%len(modes)+1] {
 			t.Run(fmt.Sprintf("%s, %v", tt.name, mode), func(t *testing.T) {
@@ -142,8 +142,8 @@ func requireInt(t *testing.T, conn *pgx.Conn, mode pgx.QueryExecMode, want int, 
 	require.Equal(t, want, got, sql)
 }
 
-// Whoever is to lose sees its own writes and its snapshot until COMMIT.
-func TestLoserSeesItsOwnWrites(t *testing.T) {
+// A transaction that will fail at COMMIT sees its own writes and its snapshot until then.
+func TestConflictedTransactionSeesItsOwnWrites(t *testing.T) {
 	for _, mode := range modes {
 		for _, committed := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%v, the other has committed: %t", mode, committed), func(t *testing.T) {
@@ -178,8 +178,8 @@ func TestLoserSeesItsOwnWrites(t *testing.T) {
 	}
 }
 
-// Errors of its own a loser gets at the statement.
-func TestLoserGetsItsOwnErrors(t *testing.T) {
+// Errors other than the conflict are reported at the statement.
+func TestConflictedTransactionGetsOtherErrors(t *testing.T) {
 	for sql, code := range map[string]string{
 		"INSERT INTO t VALUES (2, 0)":      "23505",
 		"INSERT INTO child VALUES (1, 77)": "23503",
@@ -225,7 +225,7 @@ func TestReadOnlyForUpdateLocksNothing(t *testing.T) {
 	}
 }
 
-// COPY answers as if alone, and conflicts at COMMIT.
+// COPY reports success, and the conflict at COMMIT.
 func TestCopyTakesPart(t *testing.T) {
 	for _, winner := range []string{"first", "second"} {
 		first, second := beginTwo(t)
@@ -277,7 +277,7 @@ func TestNoConflict(t *testing.T) {
 	}
 }
 
-// Other writes of the losing transaction, before and after, are rolled back too.
+// Other writes of the failed transaction, before and after, are rolled back too.
 func TestConflictRollsBackAllWrites(t *testing.T) {
 	first, second := beginTwo(t)
 	apply(t, first, "UPDATE t SET n = 1 WHERE id = 1")
@@ -360,7 +360,7 @@ func TestPipelineTakesPart(t *testing.T) {
 	}
 }
 
-// Functions that write answer as if alone, and conflict at COMMIT.
+// Functions that write report success, and the conflict at COMMIT.
 func TestFunctionTakesPart(t *testing.T) {
 	for _, mode := range modes {
 		first, second := beginTwo(t)
@@ -384,8 +384,8 @@ func TestFunctionTakesPart(t *testing.T) {
 	}
 }
 
-// Random values that a client was told stay what it was told, also after the transaction has
-// yielded its rows and has taken them back.
+// Random values that were returned to the client do not change when the transaction yields its rows
+// and executes its writes again.
 func TestRandomValuesStay(t *testing.T) {
 	for _, mode := range modes {
 		first, second := beginTwo(t)
@@ -432,8 +432,8 @@ func TestSyntaxErrorAfterAYield(t *testing.T) {
 	apply(t, second, "COMMIT")
 }
 
-// A unique index that could not be built does not hinder a transaction that has lost.
-func TestLoserWithAnInvalidIndex(t *testing.T) {
+// A unique index that could not be built does not affect a transaction that will fail at COMMIT.
+func TestConflictedTransactionWithAnInvalidIndex(t *testing.T) {
 	first, second := beginTwo(t)
 	apply(t, first, "ROLLBACK", "INSERT INTO t VALUES (40, 4), (41, 4)", "CREATE UNIQUE INDEX ASYNC t_n ON t (n)")
 	apply(t, second, "ROLLBACK")
@@ -446,8 +446,8 @@ func TestLoserWithAnInvalidIndex(t *testing.T) {
 	requireError(t, err, "40001", lostWords)
 }
 
-// A transaction that executes a long statement keeps its rows meanwhile, and others do not wait.
-func TestWriteBesideALongStatement(t *testing.T) {
+// A transaction that executes a long statement keeps its rows, and others do not wait.
+func TestWriteDuringALongStatement(t *testing.T) {
 	for _, mode := range modes {
 		first, second := beginTwo(t)
 		apply(t, first, "UPDATE t SET n = 1 WHERE id = 1")

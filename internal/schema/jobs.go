@@ -79,7 +79,7 @@ func waitForJob(ctx context.Context, db DB, id string) (job, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return job{}, fmt.Errorf("waiting for job %s, which goes on: %w", id, context.Cause(ctx))
+			return job{}, fmt.Errorf("waiting for job %s, which continues: %w", id, context.Cause(ctx))
 		case <-time.After(pause):
 		}
 	}

@@ -142,7 +142,7 @@ func (s Seal) checkTLSOf(field, host string, t *tls.Config, negotiation string) 
 	case t.Time != nil:
 		return errors.New(field + ".Time was set and must be nil: certificates are verified by the system's clock")
 	case t.KeyLogWriter != nil:
-		return errors.New(field + ".KeyLogWriter was set and must be nil: whoever reads the keys can read the token")
+		return errors.New(field + ".KeyLogWriter was set and must be nil: its keys decrypt the token")
 	case t.MinVersion != 0 && t.MinVersion < tls.VersionTLS12, t.MaxVersion != 0 && t.MaxVersion < tls.VersionTLS12:
 		return errors.New(field + " allows less than TLS 1.2, which DSQL refuses")
 	case slices.ContainsFunc(t.CipherSuites, isInsecure):

@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// A server that is gone without a word is noticed by TCP, where a statement's context has no
-// deadline. While nothing is sent, the first probe goes out after keepAliveIdle, and the connection
+// TCP detects a server that vanishes silently, also where a statement's context has no deadline.
+// While nothing is sent, the first probe goes out after keepAliveIdle, and the connection
 // ends when keepAliveCount probes, keepAliveInterval apart, have no answer: after 30 seconds, where
-// Go's default takes two and a half minutes and Linux's two hours. Data that is not acknowledged ends
-// it after userTimeout, where Linux resends for a quarter of an hour. 30 seconds are more than a lost
-// packet, a change of routes or a live migration of a virtual machine takes.
+// Go's default takes two and a half minutes and Linux's two hours. Data that is not acknowledged
+// ends it after userTimeout, where Linux resends for a quarter of an hour. 30 seconds are more than
+// a lost packet, a change of routes or a live migration of a virtual machine takes.
 const (
 	keepAliveIdle     = 15 * time.Second
 	keepAliveInterval = 5 * time.Second

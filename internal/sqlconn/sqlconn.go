@@ -121,7 +121,7 @@ func (c *Conn) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, erro
 	return c.tx, nil
 }
 
-// tx is a transaction whose end tells what became of it.
+// tx is a transaction whose Commit reports an unknown outcome.
 type tx struct {
 	driver.Tx
 	ctx      context.Context

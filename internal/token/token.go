@@ -32,7 +32,7 @@ const (
 	Action        Check = "action"         // does not match the role
 )
 
-// Error tells why a token is refused. Its text says what was expected and what was given, and
+// Error describes why a token is refused. Its text says what was expected and what was given, and
 // contains no secret.
 type Error struct {
 	Check  Check

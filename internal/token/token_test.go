@@ -114,7 +114,7 @@ func TestAGoldenTokenWithOneCharacterChangedDoesNotVerify(t *testing.T) {
 	}
 }
 
-func TestATokenForAnythingElseThanExpectedDoesNotVerify(t *testing.T) {
+func TestATokenForAnythingOtherThanExpectedDoesNotVerify(t *testing.T) {
 	for _, g := range readGolden(t) {
 		for check, change := range map[Check]func(*Expected){
 			Host:         func(e *Expected) { e.Host = "zzzzzzzzzzzzzzzzzzzzzzzzzz.dsql.us-east-1.on.aws" },

@@ -1,6 +1,6 @@
-// Command run puts the records of dsqltest to a real cluster, as admin, with the AWS credentials of
-// the environment, and compares its answers with them and with those of a local cluster. make
-// conformance DSQL_ENDPOINT=… runs it; docs/conformance.md describes it.
+// Command run runs the records of dsqltest against a real cluster, as admin, with the AWS
+// credentials of the environment, and compares its answers with them and with those of a local
+// cluster. make conformance DSQL_ENDPOINT=… runs it; docs/conformance.md describes it.
 package main
 
 import (

@@ -47,7 +47,7 @@ func TestRun(t *testing.T) {
 	var out bytes.Buffer
 	require.NoError(t, run(t.Context(), o, nil, &out))
 	for _, want := range []string{
-		"to the cluster " + c.Endpoint(), "DPU",
+		"against the cluster " + c.Endpoint(), "DPU",
 		"skipped: 1\n  CREATE ROLE app: is about the whole cluster\n",
 		"the records or the documentation differ from this cluster: 1\n  SELECT count(*)::text FROM t (a test): the value is \"10\", not \"11\"\n",
 		"the local cluster differs from this cluster: 0\n",
