@@ -58,7 +58,7 @@ func (f *frontend) readLoop() {
 // handle handles one message.
 func (f *frontend) handle(m message) error {
 	f.busy.Lock()
-	defer f.busy.Unlock()
+	defer f.release()
 	f.log.received(m)
 	switch m.kind() {
 	case 'Q':

@@ -293,7 +293,6 @@ func (r *relay) writeReady() {
 	r.client.send(&pgproto3.ReadyForQuery{TxStatus: r.status})
 	_ = r.client.w.Flush()
 	r.mu.Unlock()
-	r.cutIfExpired()
 }
 
 // txStatus returns the transaction status of the last ReadyForQuery: I, T or E.
@@ -304,23 +303,6 @@ func (r *relay) txStatus() byte {
 }
 
 func (r *relay) inTransaction() bool { return r.txStatus() != 'I' }
-
-// expire ends the session: now if it is idle, else after its transaction.
-func (r *relay) expire() {
-	r.mu.Lock()
-	r.expired = true
-	r.mu.Unlock()
-	r.cutIfExpired()
-}
-
-func (r *relay) cutIfExpired() {
-	r.mu.Lock()
-	over := r.expired && r.status == 'I' && len(r.pending) == 0
-	r.mu.Unlock()
-	if over {
-		r.cut()
-	}
-}
 
 // bumpCatalog creates a new version of the schema. The session has seen it if it had seen the
 // previous one. r.mu must be held.
