@@ -195,7 +195,8 @@ func TestServeRefusesData(t *testing.T) {
 	}{
 		{"the state is cut", edit(func(s string) string { return s[:len(s)/2] }), nil, "is damaged: cluster.json cannot be read"},
 		{"the state is empty", edit(func(string) string { return "{}" }), nil, "is damaged: cluster.json cannot be read"},
-		{"the authority is damaged", edit(func(s string) string { return strings.Replace(s, "BEGIN EC", "BEGIN", 1) }), nil, "certificate authority"},
+		{"the authority is damaged", edit(func(s string) string { return strings.Replace(s, "BEGIN EC", "BEGIN", 1) }), nil, "is damaged: cluster.json cannot be read"},
+		{"the ID is a path", edit(func(s string) string { return strings.Replace(s, `"ClusterID": "`, `"ClusterID": "../../`, 1) }), nil, "is damaged: cluster.json cannot be read"},
 		{"PostgreSQL is newer", made("14-000000000000"), nil, "was made by PostgreSQL 14, and this is"},
 		{"the catalog is another", made(strings.TrimSpace(string(version)) + "-000000000000"), nil, "another version of dsql"},
 		{"another Region", nil, []string{"--region", "us-west-2"}, "has the Region eu-west-1"},

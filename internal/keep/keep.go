@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -17,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-dsql/dsql/internal/endpoint"
 	"github.com/go-dsql/dsql/internal/postgres"
 	"github.com/go-dsql/dsql/internal/proxy"
 )
@@ -123,7 +125,7 @@ func setDefault(s *string, value string) {
 }
 
 func (d *Dir) read(text []byte, wanted Identity) error {
-	if err := json.Unmarshal(text, &d.state); err != nil || d.state.ClusterID == "" || d.state.Authority == "" {
+	if err := json.Unmarshal(text, &d.state); err != nil || !d.state.valid() {
 		return fmt.Errorf("dsql: the directory %s is damaged: %s cannot be read: restore it, or use a new directory", d.path, stateFile)
 	}
 	has := d.state.Identity
@@ -141,6 +143,12 @@ func (d *Dir) read(text []byte, wanted Identity) error {
 		d.state.Schema = nil // the first run did not become ready and is repeated
 	}
 	return nil
+}
+
+// valid reports whether s can be of an earlier run. Names of files contain the ID.
+func (s state) valid() bool {
+	_, err := tls.X509KeyPair([]byte(s.Authority), []byte(s.Authority))
+	return err == nil && endpoint.IsClusterID(s.ClusterID) && endpoint.IsRegion(s.Region)
 }
 
 // save replaces cluster.json as a whole, durably.
