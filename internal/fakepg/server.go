@@ -123,7 +123,10 @@ func (s *Server) Open() int {
 	return len(s.open)
 }
 
-// Conns returns the connections that have sent a startup message, in that order.
+// maxConns is how many connections a server remembers at most: the soak makes a million.
+const maxConns = 20_000
+
+// Conns returns the last connections that have sent a startup message, in that order.
 func (s *Server) Conns() []*Conn {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -248,6 +251,9 @@ func (s *Server) authenticate(c *Conn) error {
 		return fmt.Errorf("unexpected %T", msg)
 	}
 	s.mu.Lock()
+	if len(s.conns) == maxConns {
+		s.conns = append([]*Conn(nil), s.conns[maxConns/2:]...)
+	}
 	s.conns = append(s.conns, c)
 	s.mu.Unlock()
 	if s.hooks.Startup != nil {
