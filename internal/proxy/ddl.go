@@ -63,7 +63,7 @@ func (s *session) abortIdle() {
 	if !s.busy.TryLock() {
 		return
 	}
-	defer s.release()
+	defer s.busy.Unlock()
 	s.mu.Lock()
 	idle := s.status == 'T' && len(s.pending) == 0 && !s.closed
 	s.mu.Unlock()

@@ -58,7 +58,8 @@ func (f *frontend) readLoop() {
 // handle handles one message.
 func (f *frontend) handle(m message) error {
 	f.busy.Lock()
-	defer f.release()
+	defer f.busy.Unlock()
+	f.noteMessage()
 	f.log.received(m)
 	switch m.kind() {
 	case 'Q':

@@ -31,6 +31,7 @@ type relay struct {
 	conflict bool        // the last transaction hit a conflict
 	failed   bool        // the client has been sent an error in its transaction
 	cause    message     // why the transaction has failed, which the client has not been told; nil: see failed
+	ready    bool        // the client has been sent ReadyForQuery, and no message of its has come since
 	expired  bool        // the session ends with its transaction
 	closed   bool        // PostgreSQL's side has ended
 }
@@ -144,6 +145,7 @@ func (r *relay) writeClient(m message) error {
 
 // noteReady records what the client is told of its transaction. r.mu must be held.
 func (r *relay) noteReady(status byte) {
+	r.ready = true
 	if status == 'I' {
 		r.failed = false
 	}
@@ -293,6 +295,7 @@ func (r *relay) writeReady() {
 	r.client.send(&pgproto3.ReadyForQuery{TxStatus: r.status})
 	_ = r.client.w.Flush()
 	r.mu.Unlock()
+	r.cutIfExpired()
 }
 
 // txStatus returns the transaction status of the last ReadyForQuery: I, T or E.
@@ -303,6 +306,32 @@ func (r *relay) txStatus() byte {
 }
 
 func (r *relay) inTransaction() bool { return r.txStatus() != 'I' }
+
+// expire ends the session: now if it is idle, else after its transaction.
+func (r *relay) expire() {
+	r.mu.Lock()
+	r.expired = true
+	r.mu.Unlock()
+	r.cutIfExpired()
+}
+
+// noteMessage records that the client waits for replies.
+func (r *relay) noteMessage() {
+	r.mu.Lock()
+	r.ready = false
+	r.mu.Unlock()
+}
+
+// cutIfExpired ends a session that has expired and is idle: never between the end of a transaction
+// and the client's reply.
+func (r *relay) cutIfExpired() {
+	r.mu.Lock()
+	over := r.expired && r.ready && r.status == 'I' && len(r.pending) == 0
+	r.mu.Unlock()
+	if over {
+		r.cut()
+	}
+}
 
 // bumpCatalog creates a new version of the schema. The session has seen it if it had seen the
 // previous one. r.mu must be held.

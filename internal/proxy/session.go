@@ -43,28 +43,6 @@ func (p *Proxy) runSession(client, server net.Conn, user string) {
 	replies.Wait()
 }
 
-// expire ends the session: now if it is idle, else after its transaction.
-func (s *session) expire() {
-	s.mu.Lock()
-	s.expired = true
-	s.mu.Unlock()
-	if s.busy.TryLock() { // else the holder's release ends it
-		s.release()
-	}
-}
-
-// release unlocks s.busy, and ends a session that has expired: never between the server's reply to
-// COMMIT and the client's.
-func (s *session) release() {
-	s.busy.Unlock()
-	s.mu.Lock()
-	over := s.expired && s.status == 'I' && len(s.pending) == 0
-	s.mu.Unlock()
-	if over {
-		s.cut()
-	}
-}
-
 // closeWrite signals PostgreSQL that no statement follows. Another session may be rolling this one
 // back at the moment.
 func (s *session) closeWrite(server net.Conn) {

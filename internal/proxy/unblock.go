@@ -56,7 +56,7 @@ func (s *session) yieldTo(other *session) {
 	if !s.busy.TryLock() {
 		return
 	}
-	defer s.release()
+	defer s.busy.Unlock()
 	if s.isIdle() && s.tx.savepoint && !s.tx.ddl && !s.tx.yielded && !s.tx.isolated {
 		s.rollbackToSavepoint()
 		s.tx.yielded = true
