@@ -53,12 +53,13 @@ func (c *Cluster) ApplySchema(ctx context.Context, fsys fs.FS) error {
 		if err != nil {
 			return err
 		}
-		copied := c.proxy.IfUnused(func() { err = c.server.ReplaceDatabase(ctx, c.database, template) })
+		copied := c.proxy.IfUnused(func() { err = c.server.ReplaceDatabase(ctx, c.database, template.database) })
 		if err != nil {
 			return fmt.Errorf("dsqltest: copying the schema: %w", err)
 		}
 		if copied {
-			return c.proxy.LoadFunctions(ctx)
+			c.proxy.AddFunctions(template.functions)
+			return nil
 		}
 	}
 	return c.applyUnits(ctx, units)
@@ -66,14 +67,15 @@ func (c *Cluster) ApplySchema(ctx context.Context, fsys fs.FS) error {
 
 // schemaTemplate is the database of a schema that is copied from.
 type schemaTemplate struct {
-	mu       sync.Mutex
-	database string // empty: not made yet
+	mu        sync.Mutex
+	database  string // empty: not made yet
+	functions []string
 }
 
 var schemaTemplates sync.Map // *schemaTemplate by hash of the schema
 
-// schemaTemplate returns the database to copy and creates it if there is none.
-func (c *Cluster) schemaTemplate(ctx context.Context, files map[string]string, units []schema.Unit) (string, error) {
+// schemaTemplate returns what to copy and creates it if there is none.
+func (c *Cluster) schemaTemplate(ctx context.Context, files map[string]string, units []schema.Unit) (*schemaTemplate, error) {
 	h := sha256.New()
 	fmt.Fprintf(h, "%q", c.roles)
 	for _, name := range slices.Sorted(maps.Keys(files)) {
@@ -84,7 +86,7 @@ func (c *Cluster) schemaTemplate(ctx context.Context, files map[string]string, u
 	template.mu.Lock()
 	defer template.mu.Unlock()
 	if template.database != "" {
-		return template.database, nil
+		return template, nil
 	}
 	var opts []Option
 	for _, role := range c.roles {
@@ -92,17 +94,17 @@ func (c *Cluster) schemaTemplate(ctx context.Context, files map[string]string, u
 	}
 	maker, err := Run(ctx, opts...)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	if err := maker.applyUnits(ctx, units); err != nil {
-		return "", errors.Join(err, maker.Close())
+		return nil, errors.Join(err, maker.Close())
 	}
 	maker.proxy.Close() // its database stays, until the process ends
 	if err := maker.removeFiles(); err != nil {
-		return "", err
+		return nil, err
 	}
-	template.database = maker.database
-	return template.database, nil
+	template.database, template.functions = maker.database, maker.proxy.Functions()
+	return template, nil
 }
 
 // applyUnits executes a schema, or a part of one.

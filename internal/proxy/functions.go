@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -57,8 +58,21 @@ func (p *Proxy) LoadFunctions(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("dsqltest: listing the functions: %w", err)
 	}
+	p.AddFunctions(strings.Fields(names))
+	return nil
+}
+
+// AddFunctions records functions, as [Proxy.Functions] of the cluster that a database was copied from
+// returned them.
+func (p *Proxy) AddFunctions(names []string) {
 	p.functions.mu.Lock()
 	defer p.functions.mu.Unlock()
-	p.functions.names = append(p.functions.names, strings.Fields(names)...)
-	return nil
+	p.functions.names = append(p.functions.names, names...)
+}
+
+// Functions returns the names of the cluster's own functions.
+func (p *Proxy) Functions() []string {
+	p.functions.mu.RLock()
+	defer p.functions.mu.RUnlock()
+	return slices.Clone(p.functions.names)
 }
