@@ -43,7 +43,7 @@ conformance: setup
 ifneq ($(DSQL_ENDPOINT),)
 	@DSQL_ENDPOINT="$(DSQL_ENDPOINT)" go run ./internal/conformance/run $(if $(filter yes,$(CONFIRM)),-yes) $(if $(CLEANUP),-clean)
 else
-	@out=$$(go test -count=1 -v -run '^TestConformance$$' ./dsqltest 2>&1); status=$$?; \
+	@out=$$(DSQL_CONFORMANCE=all go test -count=1 -v -run '^TestConformance$$' ./dsqltest 2>&1); status=$$?; \
 	echo "$$out" | grep -E 'conformance|difference|conformance_test|FAIL' | sort -u; exit $$status
 endif
 
