@@ -24,8 +24,8 @@ func TestFullDisk(t *testing.T) {
 		want string
 	}{
 		"before":      {-1, "cache has 2 MB of free space, not 256"},
-		"downloading": {8 << 10, "no space left on device: make room or install PostgreSQL 14 or later"},
-		"extracting":  {2 << 20, "no space left on device: make room or install PostgreSQL 14 or later"},
+		"downloading": {8 << 10, "no space left on device: free disk space or install PostgreSQL 14 or later"},
+		"extracting":  {2 << 20, "no space left on device: free disk space or install PostgreSQL 14 or later"},
 		"unpacking":   {6 << 20, "no space left on device\ninstall PostgreSQL 14 or later"},
 	} {
 		t.Run(name, func(t *testing.T) {
