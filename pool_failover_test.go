@@ -207,54 +207,6 @@ var tamperingWithPeers = []struct {
 	{"swapped", func(c *pgconn.Config) { c.Host, c.Fallbacks[0].Host = c.Fallbacks[0].Host, c.Host }, `ConnConfig.Host was changed to "` + peerHost},
 }
 
-func TestPeersCannotBreakTheSeal(t *testing.T) {
-	hooks := map[string]func(*pgxpool.Config, func(*pgconn.Config)){
-		"BeforeConnect": func(p *pgxpool.Config, change func(*pgconn.Config)) {
-			p.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error { change(&c.Config); return nil }
-		},
-		"Tracer": func(p *pgxpool.Config, change func(*pgconn.Config)) { p.ConnConfig.Tracer = tracer{change} },
-		"AfterNetConnect": func(p *pgxpool.Config, change func(*pgconn.Config)) {
-			p.ConnConfig.AfterNetConnect = func(_ context.Context, c *pgconn.Config, conn net.Conn) (net.Conn, error) {
-				change(c)
-				return conn, nil
-			}
-		},
-	}
-	for name, set := range hooks {
-		for _, tt := range tamperingWithPeers {
-			t.Run(name+"/"+tt.name, func(t *testing.T) {
-				p := startPair(t, fakepg.Hooks{Accept: func(net.Conn) error {
-					if name == "AfterNetConnect" {
-						return nil
-					}
-					return io.EOF
-				}}, fakepg.Hooks{})
-				err := harness.Ping(t, harness.NewPool(t, harness.With(p.opts, dsql.WithPoolConfig(func(c *pgxpool.Config) error {
-					set(c, tt.change)
-					return nil
-				}))...))
-				require.ErrorContains(t, err, tt.want)
-				require.Empty(t, p.here.Conns(), "no startup message was sent")
-				require.Empty(t, p.there.Conns(), "no startup message was sent")
-			})
-		}
-	}
-}
-
-func TestHooksSeeNoTokenOfAnotherEndpoint(t *testing.T) {
-	p := startPair(t, fakepg.Hooks{Password: hangUp}, fakepg.Hooks{})
-	var seen []string
-	require.NoError(t, harness.Ping(t, harness.NewPool(t, harness.With(p.opts, dsql.WithPoolConfig(func(c *pgxpool.Config) error {
-		c.ConnConfig.AfterNetConnect = func(_ context.Context, cc *pgconn.Config, conn net.Conn) (net.Conn, error) {
-			seen = append(seen, cc.Password)
-			return conn, nil
-		}
-		return nil
-	}))...)))
-	require.Equal(t, []string{"", ""}, seen)
-	p.requirePeer(t)
-}
-
 func TestEndpointRestsAndComesBack(t *testing.T) {
 	var down atomic.Bool
 	down.Store(true)
@@ -400,60 +352,4 @@ func TestConnectionLimitKeepsOpenConnections(t *testing.T) {
 	require.NoError(t, pool.Ping(t.Context()))
 	require.Len(t, p.here.Conns(), 2)
 	require.Len(t, p.there.Conns(), 1)
-}
-
-func TestNearestFirst(t *testing.T) {
-	p := startPair(t, fakepg.Hooks{}, fakepg.Hooks{})
-	for region, want := range map[string]string{"us-east-2": peerHost, "us-east-1": host, "eu-west-1": host} {
-		t.Setenv("AWS_REGION", region)
-		require.Equal(t, want, p.connector(t, dsql.WithNearestFirst()).Endpoints()[0].Endpoint, region)
-		require.Equal(t, host, p.connector(t).Endpoints()[0].Endpoint)
-	}
-	t.Setenv("AWS_REGION", "us-east-2")
-	require.NoError(t, harness.Ping(t, harness.NewPool(t, harness.With(p.opts, dsql.WithNearestFirst())...)))
-	require.Zero(t, p.here.Accepted())
-	p.requirePeer(t)
-}
-
-func TestPeersAreChecked(t *testing.T) {
-	for name, tt := range map[string]struct{ endpoint, region, want string }{
-		"none":          {"", "", "endpoint"},
-		"the same":      {host, "", "given twice"},
-		"bare ID":       {harness.ClusterID, "", "needs a region"},
-		"contradiction": {peerHost, "us-west-2", "contradicts"},
-		"custom name":   {"db.example.com", "", "set the region"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			_, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(harness.Credentials), dsql.WithFailover(tt.endpoint, tt.region))
-			require.ErrorContains(t, err, tt.want)
-		})
-	}
-	_, err := dsql.NewPool(t.Context(), host, "", dsql.WithCredentials(harness.Credentials), dsql.WithFailover(peerHost, ""),
-		dsql.WithDialAddress(harness.VPCEndpoint))
-	require.ErrorContains(t, err, "serves one Region")
-}
-
-func TestPeersInAURLAndInTheEnvironment(t *testing.T) {
-	want := []dsql.Peer{{Endpoint: peerHost}, {Endpoint: "db.example.com", Region: "us-west-2"}}
-	url := "postgres://" + host + "/postgres?failover=" + peerHost + ",db.example.com/us-west-2&nearest_first=true"
-	cfg, err := dsql.ParseURL(url)
-	require.NoError(t, err)
-	require.Equal(t, want, cfg.Failover)
-	require.True(t, cfg.NearestFirst)
-	again, err := dsql.ParseURL(cfg.URL())
-	require.NoError(t, err)
-	require.Equal(t, cfg, again)
-	for _, query := range []string{"failover=", "failover=" + peerHost + ",", "failover=" + harness.ClusterID, "nearest_first=perhaps"} {
-		_, err := dsql.ParseURL("postgres://" + host + "/postgres?" + query)
-		require.Error(t, err, query)
-	}
-
-	t.Setenv("DSQL_ENDPOINT", host)
-	t.Setenv("DSQL_FAILOVER", peerHost+", db.example.com/us-west-2")
-	cfg, err = dsql.FromEnv()
-	require.NoError(t, err)
-	require.Equal(t, want, cfg.Failover)
-	t.Setenv("DSQL_FAILOVER", "mars")
-	_, err = dsql.FromEnv()
-	require.ErrorContains(t, err, "DSQL_FAILOVER")
 }
