@@ -107,8 +107,8 @@ func (g *group) allSessions() (sessions []*session) {
 	return sessions
 }
 
-// IfUnused calls f if no client has ever connected to an endpoint of the cluster, and reports
-// whether it did. Clients that connect meanwhile wait for f.
+// IfUnused calls f and returns true if no client has connected to any endpoint of the cluster yet.
+// Clients that connect during the call wait for f to return.
 func (g *group) IfUnused(f func()) bool {
 	g.linked.Lock()
 	defer g.linked.Unlock()
