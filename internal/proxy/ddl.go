@@ -18,6 +18,7 @@ const ddlSavepoint = "dsqltest_ddl"
 // sessions are rolled back.
 func (s *session) execDDL(st *dialect.Statement, send func()) bool {
 	s.proxy.functions.add(st.SQL)
+	s.noteDDL()
 	inBlock := s.inTransaction()
 	var replies []message
 	for range ddlAttempts {

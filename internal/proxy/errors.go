@@ -67,17 +67,27 @@ func hasError(replies []message) bool {
 }
 
 // conflictOf is conflictMessage for an ErrorResponse.
-func conflictOf(m message) string {
+func (r *relay) conflictOf(m message) string {
 	var e pgproto3.ErrorResponse
 	if e.Decode(m.body()) != nil {
 		return ""
 	}
-	return conflictMessage(&e)
+	return r.conflictMessage(&e)
 }
 
 // conflictMessage returns DSQL's message for an error that PostgreSQL reports because of another
-// transaction, or "". Errors that a test's own function raises in DSQL's words stay as they are.
-func conflictMessage(e *pgproto3.ErrorResponse) string {
+// transaction, or "". A wait for a row's lock may be reported without the row, as one for a table's
+// lock is: it is a schema conflict only if DDL holds that.
+func (r *relay) conflictMessage(e *pgproto3.ErrorResponse) string {
+	message := conflictIn(e)
+	if message == schemaConflict && e.Code == lockNotAvailable && r.proxy.ddl.Load() == 0 {
+		return dataConflict
+	}
+	return message
+}
+
+// conflictIn returns what the error alone says. Errors that a test's own function raises in DSQL's words stay as they are.
+func conflictIn(e *pgproto3.ErrorResponse) string {
 	switch {
 	case strings.Contains(e.Message, "(OC0"):
 		return ""

@@ -84,6 +84,7 @@ type Proxy struct {
 // group is what the endpoints of one cluster share.
 type group struct {
 	catalog   atomic.Int64 // version of the schema
+	ddl       atomic.Int64 // transactions that execute DDL
 	functions functions
 	redoing   sync.Mutex // held while a transaction executes its writes again
 

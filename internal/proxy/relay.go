@@ -32,6 +32,7 @@ type relay struct {
 	failed   bool        // the client has been sent an error in its transaction
 	cause    message     // why the transaction has failed, which the client has not been told; nil: see failed
 	ready    bool        // the client has been sent ReadyForQuery, and no message of its has come since
+	ddl      bool        // its transaction executes DDL, and is counted in proxy.ddl
 	expired  bool        // the session ends with its transaction
 	closed   bool        // PostgreSQL's side has ended
 }
@@ -147,7 +148,28 @@ func (r *relay) writeClient(m message) error {
 func (r *relay) noteReady(status byte) {
 	r.ready = true
 	if status == 'I' {
+		r.endDDL()
+	}
+	if status == 'I' {
 		r.failed = false
+	}
+}
+
+// noteDDL records that the session's transaction executes DDL.
+func (r *relay) noteDDL() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.ddl {
+		r.ddl = true
+		r.proxy.ddl.Add(1)
+	}
+}
+
+// endDDL records the end of such a transaction. r.mu must be held.
+func (r *relay) endDDL() {
+	if r.ddl {
+		r.ddl = false
+		r.proxy.ddl.Add(-1)
 	}
 }
 
@@ -178,6 +200,7 @@ func (r *relay) untold() *pgproto3.ErrorResponse {
 func (r *relay) close() {
 	r.mu.Lock()
 	r.closed = true
+	r.endDDL()
 	for _, x := range r.pending {
 		close(x.done)
 	}

@@ -28,7 +28,7 @@ func (r *relay) rewrite(x *exchange, m message) message {
 		return r.rewriteComplete(x, m)
 	case 'E':
 		x.failed = true
-		return rewriteError(x, m, r.proxy.cfg.Database)
+		return r.rewriteError(x, m)
 	}
 	return m
 }
@@ -62,7 +62,8 @@ func (r *relay) rewriteComplete(x *exchange, m message) message {
 	return encode(&pgproto3.CommandComplete{CommandTag: []byte(st.Tag)})
 }
 
-func rewriteError(x *exchange, m message, database string) message {
+func (r *relay) rewriteError(x *exchange, m message) message {
+	database := r.proxy.cfg.Database
 	var e pgproto3.ErrorResponse
 	if e.Decode(m.body()) != nil {
 		return m
@@ -70,7 +71,7 @@ func rewriteError(x *exchange, m message, database string) message {
 	if x.refusal != nil && e.Code == undefinedColumn && bytes.Contains(m, refusedColumnError) {
 		return encode(x.refusal)
 	}
-	if message := conflictMessage(&e); message != "" {
+	if message := r.conflictMessage(&e); message != "" {
 		x.blocked = e.Code == lockNotAvailable
 		return encode(conflictResponse(message))
 	}

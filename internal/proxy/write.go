@@ -118,7 +118,7 @@ func (s *session) execAgain(w *write, first *attempt) []message {
 		if len(replies) > 0 {
 			held = replies[0]
 		}
-		if t == blocked && len(replies) > 0 && conflictOf(held) == schemaConflict { // by DDL
+		if t == blocked && len(replies) > 0 && s.conflictOf(held) == schemaConflict { // by DDL
 			return []message{encode(conflictResponse(schemaConflict))}
 		}
 	}
@@ -154,7 +154,7 @@ func (s *session) repeat(w *write) (replies []message) {
 			return replies
 		}
 	}
-	return []message{encode(conflictResponse(conflictOf(replies[0])))}
+	return []message{encode(conflictResponse(s.conflictOf(replies[0])))}
 }
 
 // redo rolls back the transaction's writes and executes them again, and then w, if not nil. It

@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgproto3"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql/occ"
@@ -332,4 +334,31 @@ func TestWriteDuringALongStatement(t *testing.T) {
 		_, err := first.Exec(t.Context(), "COMMIT")
 		requireError(t, err, "40001", lostWords)
 	}
+}
+
+// PostgreSQL names no row when the third of three waits for it, as when DDL holds the table.
+func TestThreeWritersOfOneRowHaveNoSchemaConflict(t *testing.T) {
+	c := start(t)
+	setup := connect(t, c)
+	apply(t, setup, "CREATE TABLE t (id int PRIMARY KEY, n int)", "INSERT INTO t VALUES (1, 0)")
+	holder := connect(t, c)
+	apply(t, holder, "BEGIN", "UPDATE t SET n = 1 WHERE id = 1")
+	done := make(chan error, 1)
+	go func() {
+		_, err := holder.Exec(context.Background(), "SELECT pg_sleep(3)")
+		done <- err
+	}()
+	time.Sleep(100 * time.Millisecond)
+	var writers sync.WaitGroup
+	for range 4 {
+		conn := connect(t, c)
+		writers.Go(func() {
+			_, err := conn.Exec(t.Context(), "UPDATE t SET n = n + 1 WHERE id = 1")
+			if err != nil {
+				assert.ErrorContains(t, err, lostWords)
+			}
+		})
+	}
+	writers.Wait()
+	require.NoError(t, <-done)
 }
