@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -229,7 +230,13 @@ func TestWhatCannotTravelBeginsFirst(t *testing.T) {
 // On a connection of its own the callback may send statements past the transaction that it is given.
 func TestOwnConnectionBeginsFirst(t *testing.T) {
 	t.Parallel()
-	s := startSQL(t)
+	var outside atomic.Int64 // updates that were not in a transaction
+	s := startSQL(t, func(st fakepg.Statement) fakepg.Reply {
+		if st.Step == fakepg.Execute && st.SQL == updateN && !st.InTx {
+			outside.Add(1)
+		}
+		return fakepg.Reply{}
+	})
 	conn := s.connect(t)
 	acquired, err := s.pool.Acquire(t.Context())
 	require.NoError(t, err)
@@ -248,6 +255,7 @@ func TestOwnConnectionBeginsFirst(t *testing.T) {
 		require.Equal(t, 3, s.Trips()-before)
 	}
 	require.Equal(t, 4, s.Count("begin"))
+	require.Zero(t, outside.Load())
 }
 
 // spans is a tracer with every interface of pgx's.

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"net"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -53,4 +54,18 @@ func TestExpireSessionsSparesTransactions(t *testing.T) {
 			require.Error(t, err, "it ends with its transaction")
 		})
 	}
+}
+
+// After COMMIT the transaction has ended, and the client has not been told yet.
+func TestSessionThatExpiresAtCommitGetsItsReply(t *testing.T) {
+	c := start(t)
+	connect(t, c)
+	s := c.openSessions()[0]
+	s.noteMessage()
+	s.expire()
+	_, err := s.client.Conn.Write(nil)
+	require.NoError(t, err, "it is open until then")
+	s.writeReady()
+	_, err = s.client.Conn.Write(nil)
+	require.ErrorIs(t, err, net.ErrClosed)
 }
