@@ -19,18 +19,26 @@ var (
 	errLeftOpen     = errors.New("occ: the callback left rows or a batch open, so nothing was committed: close them before returning")
 )
 
+// txRun is a run of RunTx together with its first attempt, in one allocation.
+type txRun struct {
+	run
+	first attemptTx
+}
+
 // attempt runs fn once in a transaction of its own.
-func (r *run) attempt(ctx context.Context, db TxBeginner, fn func(pgx.Tx) error) *failure {
-	tx := &attemptTx{run: r, ctx: ctx}
+func (r *txRun) attempt(ctx context.Context, db TxBeginner, fn func(pgx.Tx) error) *failure {
+	tx := &r.first
+	if r.attempts > 0 {
+		tx = &attemptTx{} // the callback may have kept the first
+	}
+	tx.run, tx.ctx = &r.run, ctx
 	defer tx.release()
 	if failed := tx.open(db); failed != nil {
 		return failed
 	}
 	defer tx.finish(ctx) // for panic and runtime.Goexit; does nothing that has been done
 
-	stop := r.interruptAfter(ctx, tx.pg)
-	err := fn(tx)
-	stop()
+	err := tx.call(fn)
 	if failed := tx.judge(ctx, err); failed != nil {
 		return failed
 	}
@@ -45,6 +53,17 @@ func (r *run) attempt(ctx context.Context, db TxBeginner, fn func(pgx.Tx) error)
 	}
 	outcome, err := pgtx.Commit(ctx, tx.conn, r.txOptions.CommitQuery)
 	return r.classifyCommit(ctx, outcome, err, tx.failed)
+}
+
+// call calls fn and bounds its statements. On a connection of its own the callback may send some past
+// the transaction, and a transaction of another type may give them another context.
+func (tx *attemptTx) call(fn func(pgx.Tx) error) error {
+	tx.interrupter.start(tx.run, tx.pg)
+	defer tx.interrupter.stop()
+	if tx.owned || tx.foreign != nil {
+		tx.interrupter.after(tx.ctx)
+	}
+	return fn(tx)
 }
 
 // judge returns the failure of an attempt whose callback returned err, or nil if COMMIT may be
@@ -152,6 +171,7 @@ func (tx *attemptTx) finish(ctx context.Context) (err error) {
 	ctx, cancel := tx.run.rollbackContext(ctx)
 	defer cancel()
 	if tx.foreign != nil {
+		tx.interrupter.stop()
 		err = tx.foreign.Rollback(ctx)
 		tx.pg = nil // it may be in use by another caller now
 		return err

@@ -27,6 +27,8 @@ type attemptTx struct {
 	cancel  context.CancelCauseFunc // ends foreign's context
 	owned   bool                    // the connection is the caller's, not a pool's
 
+	interrupter interrupter
+
 	first       first
 	pending     bool     // BEGIN has not been sent
 	refused     error    // nothing has begun, and nothing will
@@ -57,10 +59,14 @@ func (tx *attemptTx) record(err error) error {
 	return err
 }
 
-// before is called before each statement, which may end the transaction.
-func (tx *attemptTx) before(sql string) error {
+// before is called before each statement, which may end the transaction. pgx interrupts a statement
+// when its context ends; the interrupter is for one whose context does not end with the run's.
+func (tx *attemptTx) before(ctx context.Context, sql string) error {
 	if tx.closed {
 		return pgx.ErrTxClosed
+	}
+	if ctx.Done() != tx.ctx.Done() {
+		tx.interrupter.after(tx.ctx)
 	}
 	if tx.failed == nil {
 		tx.sql = sql
@@ -75,8 +81,8 @@ func (tx *attemptTx) before(sql string) error {
 }
 
 // beforeAlone is before for what BEGIN cannot travel with.
-func (tx *attemptTx) beforeAlone(sql string) error {
-	if err := tx.before(sql); err != nil {
+func (tx *attemptTx) beforeAlone(ctx context.Context, sql string) error {
+	if err := tx.before(ctx, sql); err != nil {
 		return err
 	}
 	return tx.record(tx.beginAlone())
@@ -91,6 +97,7 @@ func (tx *attemptTx) Conn() *pgx.Conn {
 		tx.discard()
 	default:
 		tx.watchEnds()
+		tx.interrupter.after(tx.ctx)
 	}
 	return tx.conn
 }
@@ -98,6 +105,7 @@ func (tx *attemptTx) Conn() *pgx.Conn {
 // LargeObjects returns those of pgx's own transaction, of which there is one without BEGIN only from
 // an empty batch.
 func (tx *attemptTx) LargeObjects() pgx.LargeObjects {
+	tx.interrupter.after(tx.ctx)
 	if tx.foreign != nil {
 		return tx.foreign.LargeObjects()
 	}
@@ -136,7 +144,7 @@ func (tx *attemptTx) Rollback(ctx context.Context) error {
 }
 
 func (tx *attemptTx) Exec(ctx context.Context, sql string, args ...any) (tag pgconn.CommandTag, err error) {
-	if err := tx.before(sql); err != nil {
+	if err := tx.before(ctx, sql); err != nil {
 		return tag, err
 	}
 	if tx.pending {
@@ -150,7 +158,7 @@ func (tx *attemptTx) Exec(ctx context.Context, sql string, args ...any) (tag pgc
 }
 
 func (tx *attemptTx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	if err := tx.before(sql); err != nil {
+	if err := tx.before(ctx, sql); err != nil {
 		return errRows{err: err}, err
 	}
 	if tx.pending {
@@ -163,7 +171,7 @@ func (tx *attemptTx) Query(ctx context.Context, sql string, args ...any) (pgx.Ro
 }
 
 func (tx *attemptTx) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
-	if err := tx.before(sql); err != nil {
+	if err := tx.before(ctx, sql); err != nil {
 		return errRows{err: err}
 	}
 	if tx.pending {
@@ -179,7 +187,7 @@ func (tx *attemptTx) QueryRow(ctx context.Context, sql string, args ...any) pgx.
 }
 
 func (tx *attemptTx) Prepare(ctx context.Context, name, sql string) (*pgconn.StatementDescription, error) {
-	if err := tx.beforeAlone(sql); err != nil {
+	if err := tx.beforeAlone(ctx, sql); err != nil {
 		return nil, err
 	}
 	description, err := tx.on.Prepare(ctx, name, sql)
@@ -187,7 +195,7 @@ func (tx *attemptTx) Prepare(ctx context.Context, name, sql string) (*pgconn.Sta
 }
 
 func (tx *attemptTx) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, rows pgx.CopyFromSource) (int64, error) {
-	if err := tx.beforeAlone(""); err != nil {
+	if err := tx.beforeAlone(ctx, ""); err != nil {
 		return 0, err
 	}
 	n, err := tx.on.CopyFrom(ctx, table, columns, rows)
@@ -195,7 +203,7 @@ func (tx *attemptTx) CopyFrom(ctx context.Context, table pgx.Identifier, columns
 }
 
 func (tx *attemptTx) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {
-	if err := tx.before(""); err != nil {
+	if err := tx.before(ctx, ""); err != nil {
 		return errBatch{err: err}
 	}
 	if tx.pending {

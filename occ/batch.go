@@ -61,13 +61,10 @@ func (r *run) sendBatch(ctx context.Context, db BatchSender, b *pgx.Batch) *fail
 	var conn *pgx.Conn
 	switch db := db.(type) {
 	case *pgxpool.Pool:
-		acquireCtx, acquired, cancel := r.beginContext(ctx)
-		defer cancel(nil)
-		c, err := db.Acquire(acquireCtx)
-		if err != nil {
-			return acquired(poolBusy(acquireCtx, db, err))
+		c, failed := r.acquire(ctx, db)
+		if failed != nil {
+			return failed
 		}
-		_ = acquired(nil)
 		defer c.Release()
 		conn = c.Conn()
 	case *pgxpool.Conn:
@@ -92,9 +89,12 @@ func (r *run) sendBatch(ctx context.Context, db BatchSender, b *pgx.Batch) *fail
 	s.watchEnds()
 	defer s.watch.Stop()
 	server := recordServer(b)
-	stop := r.interruptAfter(ctx, s.pg)
-	err := conn.SendBatch(ctx, b).Close()
-	stop()
+	err := func() error {
+		var i interrupter
+		i.start(r, s.pg)
+		defer i.stop()
+		return conn.SendBatch(ctx, b).Close()
+	}()
 	switch {
 	case err == nil:
 		return nil

@@ -17,9 +17,11 @@ import (
 func (tx *attemptTx) open(db TxBeginner) *failure {
 	switch db := db.(type) {
 	case *pgxpool.Pool:
-		if failed := tx.acquire(db); failed != nil {
+		c, failed := tx.run.acquire(tx.ctx, db)
+		if failed != nil {
 			return failed
 		}
+		tx.pooled, tx.conn = c, c.Conn()
 	case *pgxpool.Conn:
 		tx.conn = db.Conn()
 	case *pgx.Conn:
@@ -52,15 +54,14 @@ func (tx *attemptTx) waits() bool {
 }
 
 // acquire takes a connection of a pool.
-func (tx *attemptTx) acquire(pool *pgxpool.Pool) *failure {
-	ctx, cancel := tx.bounded()
+func (r *run) acquire(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Conn, *failure) {
+	bounded, cancel := r.bounded(ctx)
 	defer cancel()
-	c, err := pool.Acquire(ctx)
+	c, err := pool.Acquire(bounded)
 	if err != nil {
-		return tx.run.beginFailure(tx.ctx, ctx, poolBusy(ctx, pool, err))
+		return nil, r.beginFailure(ctx, bounded, poolBusy(bounded, pool, err))
 	}
-	tx.pooled, tx.conn = c, c.Conn()
-	return nil
+	return c, nil
 }
 
 // openForeign begins a transaction on another type, which may keep the context until it ends.
@@ -100,7 +101,7 @@ func (tx *attemptTx) beginAlone() error {
 		return tx.refused
 	}
 	tx.pending = false
-	ctx, cancel := tx.bounded()
+	ctx, cancel := tx.run.bounded(tx.ctx)
 	defer cancel()
 	err := ctx.Err() // with which pgx would close the connection
 	if err == nil {
@@ -114,10 +115,14 @@ func (tx *attemptTx) beginAlone() error {
 	return nil
 }
 
-// bounded returns the context of BEGIN, and of waiting for it: it ends with what is left of the
-// budget.
-func (tx *attemptTx) bounded() (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(tx.ctx, tx.run.left(), errElapsed)
+// bounded returns the context of BEGIN, and of waiting for it: it ends with ctx, and at the end of
+// the budget.
+func (r *run) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	end := r.start.Add(r.maxElapsed)
+	if deadline, ok := ctx.Deadline(); ok && deadline.Before(end) {
+		return ctx, func() {}
+	}
+	return context.WithDeadlineCause(ctx, end, errElapsed)
 }
 
 // beginContext is bounded for a transaction of another type. Calling the function that it returns

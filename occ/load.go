@@ -162,7 +162,7 @@ func newLoad(db TxBeginner, o LoadOptions) (*load, error) {
 	if ownConn(db) != nil {
 		o.Workers = 1
 	}
-	if _, err := newPolicy(o.Retry); err != nil {
+	if err := new(policy).set(o.Retry); err != nil {
 		return nil, err
 	}
 	l := &load{db: db, o: o, settled: make(map[int]int)}

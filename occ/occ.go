@@ -66,7 +66,8 @@ func RunTx(ctx context.Context, db TxBeginner, fn func(tx pgx.Tx) error, opts ..
 }
 
 func runTx(ctx context.Context, db TxBeginner, fn func(tx pgx.Tx) error, missing bool, opts []RetryOption) error {
-	r, err := newRun(db, opts)
+	var r txRun
+	err := r.init(db, opts)
 	switch {
 	case err != nil:
 		return err

@@ -34,17 +34,18 @@ const (
 	elapsedLimit  = 24 * time.Hour
 )
 
-func newPolicy(opts []RetryOption) (policy, error) {
-	p := policy{maxElapsed: defaultMaxElapsed, conflictWait: conflictWait}
+// set sets the defaults, and then what opts say.
+func (p *policy) set(opts []RetryOption) error {
+	p.maxElapsed, p.conflictWait = defaultMaxElapsed, conflictWait
 	for i, opt := range opts {
 		if opt == nil {
-			return policy{}, fmt.Errorf("occ: retry option %d is nil", i+1)
+			return fmt.Errorf("occ: retry option %d is nil", i+1)
 		}
-		if err := opt(&p); err != nil {
-			return policy{}, err
+		if err := opt(p); err != nil {
+			return err
 		}
 	}
-	return p, nil
+	return nil
 }
 
 // WithMaxAttempts gives up after n attempts. Default, and 0: only the time is limited.

@@ -39,15 +39,15 @@ type run struct {
 }
 
 func newRun(db any, opts []RetryOption) (*run, error) {
-	p, err := newPolicy(opts)
-	if err != nil {
-		return nil, err
-	}
-	r := &run{policy: p}
-	if v := reflect.ValueOf(db); v.IsValid() && v.Comparable() {
+	r := &run{}
+	return r, r.init(db, opts)
+}
+
+func (r *run) init(db any, opts []RetryOption) error {
+	if v := reflect.ValueOf(db); v.Kind() == reflect.Pointer || v.IsValid() && v.Comparable() {
 		r.db = db
 	}
-	return r, nil
+	return r.set(opts)
 }
 
 // isNil reports whether v is nil, or a nil pointer or function in an interface.

@@ -142,31 +142,30 @@ func withContext(ctx context.Context, err error) error {
 	return err
 }
 
-// interruptAfter ends a statement that is still running a grace after ctx has ended, or when the
-// time of WithMaxElapsed is over, whatever context the callback gave to it. stop must be called
-// when the callback has returned.
-func (r *run) interruptAfter(ctx context.Context, pg *pgconn.PgConn) (stop func()) {
-	if pg == nil {
-		return func() {}
-	}
-	i := &interrupter{pg: pg}
-	if ctx.Done() != nil {
-		i.stopCtx = context.AfterFunc(ctx, func() { time.AfterFunc(grace, i.interrupt) })
-	}
-	if r.interrupts {
-		i.timer = time.AfterFunc(r.left(), i.interrupt)
-	}
-	return i.stop
-}
-
-// interrupter ends what a connection has in flight.
+// interrupter ends a statement that a callback has in flight, whatever context the callback gave to
+// it. stop must be called when the callback has returned, or panicked.
 type interrupter struct {
-	pg      *pgconn.PgConn
-	stopCtx func() bool // nil: the context does not end
-	timer   *time.Timer // may be nil
+	pg      *pgconn.PgConn // nil: a driver that is not pgx
+	stopCtx func() bool    // may be nil
+	timer   *time.Timer    // may be nil
 
 	mu                   sync.Mutex
 	stopped, interrupted bool
+}
+
+// start interrupts when the time of WithMaxElapsed is over.
+func (i *interrupter) start(r *run, pg *pgconn.PgConn) {
+	i.pg = pg
+	if pg != nil && r.interrupts {
+		i.timer = time.AfterFunc(r.left(), i.interrupt)
+	}
+}
+
+// after interrupts a grace after ctx has ended.
+func (i *interrupter) after(ctx context.Context) {
+	if i.pg != nil && i.stopCtx == nil && ctx.Done() != nil {
+		i.stopCtx = context.AfterFunc(ctx, func() { time.AfterFunc(grace, i.interrupt) })
+	}
 }
 
 func (i *interrupter) interrupt() {
@@ -187,8 +186,8 @@ func (i *interrupter) stop() {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.stopped = true
-	if i.interrupted && !i.pg.IsClosed() {
+	if i.interrupted && !i.stopped && !i.pg.IsClosed() {
 		_ = i.pg.Conn().SetDeadline(time.Time{})
 	}
+	i.stopped = true
 }
