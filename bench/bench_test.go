@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -25,14 +26,71 @@ func TestTablesAndPlotsOfARecordedRun(t *testing.T) {
 | 128 | 3 retries from 100 ms | 526 | 12.8 % | 2.08 | 1.6 | never | never | 243 | never |
 | 128 | no backoff | 95 | 0 | 61.59 | 969 | 3519 | 5364 | 1346 | 4.0 |
 
+![commits per second and p99 by workers](hotrow-script.svg)
+
+RunTx reached 0.81, 0.78 of the best other policy's commits per second.
+
 `, string(tables))
 
 	svg, err := os.ReadFile(filepath.Join(out, "hotrow-script.svg"))
 	require.NoError(t, err)
-	for _, text := range []string{"commits/s", "p99, ms", "RunTx, WithSerialKey", "AWS&#39;s connector", "no backoff (crdb&#39;s)", ">128<"} {
+	for _, text := range []string{"commits/s", "p99, ms", "no p99 where more than 1 % failed", "RunTx, WithSerialKey", "AWS&#39;s connector", "50 retries without backoff (crdbpgx)", ">128<"} {
 		require.Contains(t, string(svg), text)
 	}
 	require.NoFileExists(t, filepath.Join(out, "hotrow-distant.svg"))
+}
+
+// Every server in the input has a table and a plot, whatever the others have.
+func TestEveryServerIsPlotted(t *testing.T) {
+	recorded, err := os.ReadFile("testdata/hotrow.txt")
+	require.NoError(t, err)
+	input, out := filepath.Join(t.TempDir(), "hotrow.txt"), t.TempDir()
+	all := string(recorded)
+	for _, server := range servers[1:] {
+		all += strings.ReplaceAll(string(recorded), "HotRow/script/", "HotRow/"+server.name+"/")
+	}
+	require.NoError(t, os.WriteFile(input, []byte(all), 0o600))
+	require.NoError(t, run(out, []string{input}))
+	tables, err := os.ReadFile(filepath.Join(out, "hotrow.md"))
+	require.NoError(t, err)
+	for _, server := range servers {
+		require.Contains(t, string(tables), "### "+server.title+"\n\n"+header)
+		require.Contains(t, string(tables), "(hotrow-"+server.name+".svg)")
+		svg, err := os.ReadFile(filepath.Join(out, "hotrow-"+server.name+".svg"))
+		require.NoError(t, err)
+		require.Contains(t, string(svg), server.title)
+		for _, policy := range policies {
+			require.Contains(t, strings.ReplaceAll(string(svg), "&#39;", "'"), policy.legend)
+		}
+	}
+}
+
+var update = flag.Bool("update", false, "draw the plots of docs/performance.md from its tables")
+
+// The plots in docs are what this program draws of the tables beside them.
+func TestDocumentedPlotsAreOfTheTables(t *testing.T) {
+	docs, err := os.ReadFile("../docs/performance.md")
+	require.NoError(t, err)
+	require.Contains(t, string(docs), "](hotrow-script.svg)")
+	for _, server := range servers {
+		image := "hotrow-" + server.name + ".svg"
+		if !strings.Contains(string(docs), "]("+image+")") {
+			require.NoFileExists(t, "../docs/"+image)
+			continue
+		}
+		_, section, _ := strings.Cut(string(docs), "\n### "+server.title+"\n\n")
+		table, _, _ := strings.Cut(section, "\n\n")
+		drawn := filepath.Join(t.TempDir(), image)
+		if *update {
+			drawn = "../docs/" + image
+		}
+		require.NoError(t, plotTable(server.title, table, drawn))
+		want, err := os.ReadFile(drawn)
+		require.NoError(t, err)
+		got, err := os.ReadFile("../docs/" + image)
+		require.NoError(t, err)
+		require.True(t, string(want) == string(got), "docs/%s is not of the table: cd bench && go test -update", image)
+	}
 }
 
 // The tables of docs/performance.md have the form that this program writes.

@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 )
 
+const caption = "commits per second and p99 by workers"
+
 func main() {
 	out := flag.String("out", ".", "directory for hotrow.md and hotrow-*.svg")
 	flag.Parse()
@@ -52,10 +54,11 @@ func run(out string, files []string) error {
 		if len(results.workers(server.name)) == 0 {
 			continue
 		}
-		if _, err := fmt.Fprintf(tables, "### %s\n\n%s\n", server.title, results.table(server.name)); err != nil {
+		table, image := results.table(server.name), "hotrow-"+server.name+".svg"
+		if _, err := fmt.Fprintf(tables, "### %s\n\n%s\n![%s](%s)\n\n%s\n", server.title, table, caption, image, results.reached(server.name)); err != nil {
 			return err
 		}
-		if err := results.plot(server.name, server.title, filepath.Join(out, "hotrow-"+server.name+".svg")); err != nil {
+		if err := plotTable(server.title, table, filepath.Join(out, image)); err != nil {
 			return err
 		}
 	}

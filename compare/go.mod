@@ -6,6 +6,7 @@ require (
 	github.com/aws/aws-sdk-go-v2 v1.48.0
 	github.com/aws/aws-sdk-go-v2/credentials v1.21.0
 	github.com/awslabs/aurora-dsql-connectors/go/pgx v0.4.0
+	github.com/cockroachdb/cockroach-go/v2 v2.4.2
 	github.com/go-dsql/dsql v0.1.0
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/stretchr/testify v1.12.1

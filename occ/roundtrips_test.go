@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -335,48 +334,4 @@ func leanTransactions(tb testing.TB, ctx context.Context, fn func(context.Contex
 		}
 	}
 	return func() { check(pgx.BeginFunc(ctx, pool, tx)) }, func() { check(occ.RunTx(ctx, pool, tx)) }
-}
-
-// BenchmarkRoundTrips shows what a round trip saves at a distance. Run it with -benchtime 50x.
-func BenchmarkRoundTrips(b *testing.B) {
-	for _, latency := range []time.Duration{time.Millisecond, 10 * time.Millisecond, 60 * time.Millisecond} {
-		for _, statements := range []int{1, 3} {
-			session := &fakepg.SQL{}
-			server := fakepg.Start(b, fakepg.Hooks{Session: session.Session, Latency: latency})
-			pool, err := pgxpool.New(b.Context(), fmt.Sprintf("postgres://u:p@%s/db?sslmode=disable&pool_max_conns=1", server.Addr))
-			require.NoError(b, err)
-			b.Cleanup(pool.Close)
-			ctx := b.Context()
-			fn := func(tx pgx.Tx) error {
-				for range statements {
-					if err := update(ctx, tx); err != nil {
-						return err
-					}
-				}
-				return nil
-			}
-			for _, way := range []struct {
-				name string
-				run  func() error
-			}{
-				{"BeginFunc", func() error { return pgx.BeginFunc(ctx, pool, fn) }},
-				{"RunTx", func() error { return occ.RunTx(ctx, pool, fn) }},
-				{"RunBatch", func() error {
-					return occ.RunBatch(ctx, pool, func(batch *pgx.Batch) error {
-						for range statements {
-							batch.Queue(updateN, 1)
-						}
-						return nil
-					})
-				}},
-			} {
-				b.Run(fmt.Sprintf("%v/%d/%s", latency, statements, way.name), func(b *testing.B) {
-					require.NoError(b, way.run()) // prepares
-					for b.Loop() {
-						require.NoError(b, way.run())
-					}
-				})
-			}
-		}
-	}
 }
