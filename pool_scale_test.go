@@ -91,7 +91,7 @@ func TestManyConnectionsAtOnce(t *testing.T) {
 
 // A pool under load keeps its connections, and neither heap nor goroutines grow.
 func TestAcquiresLeaveHeapAndGoroutinesFlat(t *testing.T) {
-	const workers, batch, tick = 10, 50, 10 * time.Millisecond // 50,000 a second
+	const workers, rate, tick = 10, 5_000, 10 * time.Millisecond // 50,000 acquires a second
 	length := 500 * time.Millisecond
 	if scale {
 		length = time.Minute
@@ -101,22 +101,21 @@ func TestAcquiresLeaveHeapAndGoroutinesFlat(t *testing.T) {
 	load := func(length time.Duration) (acquires int64) {
 		before := pool.Stat().AcquireCount()
 		var wg sync.WaitGroup
-		end := time.Now().Add(length)
+		start := time.Now()
 		for range workers {
 			wg.Go(func() {
-				ticks := time.NewTicker(tick)
-				defer ticks.Stop()
-				for range ticks.C {
-					if time.Now().After(end) {
-						return
-					}
-					for range batch {
+				for done := 0; ; time.Sleep(tick) {
+					elapsed := min(time.Since(start), length)
+					for due := int(rate * elapsed.Seconds()); done < due; done++ {
 						conn, err := pool.Acquire(t.Context())
 						if err != nil {
 							t.Error(err)
 							return
 						}
 						conn.Release()
+					}
+					if elapsed == length {
+						return
 					}
 				}
 			})
@@ -128,9 +127,10 @@ func TestAcquiresLeaveHeapAndGoroutinesFlat(t *testing.T) {
 	opened, heapBefore, goroutines := server.Accepted(), heap(), runtime.NumGoroutine()
 	start := time.Now()
 	acquires := load(length)
-	rate := float64(acquires) / time.Since(start).Seconds()
+	perSecond := float64(acquires) / time.Since(start).Seconds()
 	grown := heap() - heapBefore
-	t.Logf("%d acquires, %.0f a second; the heap of %d KiB grew by %d KiB; %d goroutines, then %d", acquires, rate, heapBefore/1024, grown/1024, goroutines, runtime.NumGoroutine())
+	t.Logf("%d acquires, %.0f a second; the heap of %d KiB grew by %d KiB; %d goroutines, then %d", acquires, perSecond, heapBefore/1024, grown/1024, goroutines, runtime.NumGoroutine())
+	require.EqualValues(t, workers*int64(rate*length.Seconds()), acquires)
 	require.Less(t, grown, int64(512*1024))
 	require.LessOrEqual(t, runtime.NumGoroutine(), goroutines+2)
 	require.Equal(t, opened, server.Accepted(), "no connection was replaced")

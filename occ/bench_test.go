@@ -23,7 +23,7 @@ import (
 	"github.com/go-dsql/dsql/occ"
 )
 
-// BenchmarkHotRow lets workers add 1 to one row for five seconds, each as often
+// BenchmarkHotRow lets workers add 1 to one row for three seconds, each as often
 // as it can, under several ways of retrying. Run it with -benchtime 1x.
 func BenchmarkHotRow(b *testing.B) {
 	for _, server := range []struct {
@@ -282,7 +282,7 @@ type result struct {
 const never = time.Duration(1<<63 - 1)
 
 func hammer(b *testing.B, pool *pgxpool.Pool, workers int, run runTx) result {
-	const length = 5 * time.Second
+	const length = 3 * time.Second
 	var r result
 	var mu sync.Mutex
 	var attempts atomic.Int64

@@ -147,5 +147,6 @@ func compare(b *testing.B, run func(*pgx.Conn), through, straight *pgx.Conn) {
 	b.ReportMetric(median(cluster), "µs-cluster")
 	b.ReportMetric(median(direct), "µs-direct")
 	b.ReportMetric(median(cluster)-median(direct), "µs-overhead")
+	b.ReportMetric(median(cluster)/median(direct), "cluster/direct")
 	b.ReportMetric(0, "ns/op")
 }
