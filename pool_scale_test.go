@@ -123,7 +123,17 @@ func TestAcquiresLeaveHeapAndGoroutinesFlat(t *testing.T) {
 		wg.Wait()
 		return pool.Stat().AcquireCount() - before
 	}
-	load(tick * 10) // opens the connections
+	var conns []*pgxpool.Conn
+	for range workers { // all of them, which the load need not open at once
+		conn, err := pool.Acquire(t.Context())
+		require.NoError(t, err)
+		conns = append(conns, conn)
+	}
+	for _, conn := range conns {
+		conn.Release()
+	}
+	clear(conns)
+	load(tick * 10)
 	opened, heapBefore, goroutines := server.Accepted(), heap(), runtime.NumGoroutine()
 	start := time.Now()
 	acquires := load(length)

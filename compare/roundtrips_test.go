@@ -179,7 +179,7 @@ func TestCrdbpgxNeedsSavepoints(t *testing.T) {
 	require.NoError(t, occ.RunTx(t.Context(), pool, func(pgx.Tx) error { return nil }))
 }
 
-// BenchmarkTransaction shows what round trips cost at a distance. Run it with -benchtime 5x.
+// BenchmarkTransaction shows what round trips cost at a distance. Run it with -benchtime 2x.
 func BenchmarkTransaction(b *testing.B) {
 	for _, trip := range []time.Duration{time.Millisecond, 10 * time.Millisecond, 60 * time.Millisecond} {
 		for _, n := range []int{1, 3} {

@@ -54,7 +54,7 @@ func BenchmarkHotRow(b *testing.B) {
 // the same pool. Half of the cold ones use pgx.BeginTxFunc, at the same time: RunTx must not cost
 // more. Run it with -benchtime 1x.
 func BenchmarkColdWithHot(b *testing.B) {
-	const length = 5 * time.Second
+	const length = 3 * time.Second
 	for _, hot := range []int{8, 32} {
 		b.Run(strconv.Itoa(hot), func(b *testing.B) {
 			pool := openScriptedRow(b, hot+4)
