@@ -31,7 +31,7 @@ lint:
 	@set -e; for module in $(MODULES); do (cd $$module && go vet ./... && go run $(STATICCHECK) ./...); done
 	@[ -z "$(EXAMPLES)" ] || (cd examples/sqlc && go run $(SQLC) diff) # the generated code is up to date
 
-# Reproduces docs/performance.md, in at most 45 minutes on a quiet machine. scripts/bench lists the variables for
+# Reproduces docs/performance.md, in about 45 minutes on a quiet machine. scripts/bench lists the variables for
 # shorter runs, such as BENCH_COUNT=1 BENCH_HOTROW=HotRow/script.
 bench: setup
 	sh scripts/bench
