@@ -65,6 +65,17 @@ func TestEveryServerIsPlotted(t *testing.T) {
 	}
 }
 
+// One number of workers, one value, a value of 1 or nothing but failures can be plotted too.
+func TestTablesWithFewValuesArePlotted(t *testing.T) {
+	for _, p99 := range []string{"never", "1.0", "20", "0.3"} {
+		file := filepath.Join(t.TempDir(), "few.svg")
+		require.NoError(t, plotTable("few", header+"| 32 | `RunTx` | 26 | 0 | 2.64 | 280 | 300 | "+p99+" | 1214 | 1.0 |\n", file))
+		svg, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.Contains(t, string(svg), ">32<")
+	}
+}
+
 var update = flag.Bool("update", false, "draw the plots of docs/performance.md from its tables")
 
 // The plots in docs are what this program draws of the tables beside them.

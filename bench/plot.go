@@ -39,6 +39,7 @@ func plotTable(title, table, file string) error {
 	}
 	slowest.Y.Scale = plot.LogScale{}
 	slowest.Y.Tick.Marker = oneTwoFive{}
+	logarithmic(&slowest.Y)
 	slowest.Y.Min, slowest.Y.Max = floorOneTwoFive(slowest.Y.Min), ceilOneTwoFive(slowest.Y.Max)
 
 	c := vgsvg.New(20*vg.Centimeter, 22*vg.Centimeter)
@@ -64,6 +65,17 @@ func plotTable(title, table, file string) error {
 		return err
 	}
 	return f.Close()
+}
+
+// logarithmic gives an axis with one value, or with none because all transactions failed, a range
+// above 0.
+func logarithmic(axis *plot.Axis) {
+	if axis.Min > axis.Max {
+		axis.Min, axis.Max = 1, 1
+	}
+	if axis.Min == axis.Max {
+		axis.Max = 10 * axis.Min
+	}
 }
 
 // oneTwoFive marks 1, 2 and 5 times the powers of ten on a logarithmic axis.
@@ -132,6 +144,7 @@ func panel(rows [][]string, column int, label string) (*plot.Plot, plot.Legend, 
 		}
 		if tick := (plot.Tick{Value: workers, Label: row[workersColumn]}); !slices.Contains(ticks, tick) {
 			ticks = append(ticks, tick)
+			p.X.Min, p.X.Max = min(p.X.Min, workers), max(p.X.Max, workers)
 		}
 		if row[column] == "never" {
 			continue
@@ -143,6 +156,7 @@ func panel(rows [][]string, column int, label string) (*plot.Plot, plot.Legend, 
 		points[row[policyColumn]] = append(points[row[policyColumn]], plotter.XY{X: workers, Y: value})
 	}
 	p.X.Tick.Marker = ticks
+	logarithmic(&p.X)
 	for i, policy := range policies {
 		if len(points[policy.row]) == 0 {
 			continue
