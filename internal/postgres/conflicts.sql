@@ -1,10 +1,10 @@
 -- What internal/proxy calls for conflicts. Runs after catalog.sql. A statement ends with a
 -- semicolon and an empty line.
 
--- The tables that statements name, in an order in which those on the search path come first; also
--- those that functions name, if the statements call any, and those that are bound to them by
--- foreign keys.
-CREATE FUNCTION sys.tables_of(statements text) RETURNS TABLE (id oid, schema name, name name) LANGUAGE sql STABLE AS $$
+-- The tables that statements name; also those that functions name, if the statements call any, and
+-- those that are bound to them by foreign keys. A table is plain if sys.copy_table need not help.
+CREATE FUNCTION sys.tables_of(statements text, OUT ids oid[], OUT schemas name[], OUT names name[], OUT owners name[], OUT plain boolean[])
+LANGUAGE sql STABLE AS $$
 	WITH RECURSIVE functions AS (
 		SELECT p.proname, p.prosrc FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 		WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'sys')
@@ -20,8 +20,13 @@ CREATE FUNCTION sys.tables_of(statements text) RETURNS TABLE (id oid, schema nam
 		SELECT CASE f.conrelid WHEN named.found THEN f.confrelid ELSE f.conrelid END
 		FROM pg_catalog.pg_constraint f JOIN named ON named.found IN (f.conrelid, f.confrelid) WHERE f.contype = 'f'
 	)
-	SELECT c.oid, n.nspname, c.relname FROM named JOIN pg_catalog.pg_class c ON c.oid = named.found JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-	ORDER BY pg_catalog.array_position(pg_catalog.current_schemas(false), n.nspname), c.oid
+	SELECT pg_catalog.array_agg(c.oid ORDER BY c.oid), pg_catalog.array_agg(n.nspname ORDER BY c.oid), pg_catalog.array_agg(c.relname ORDER BY c.oid),
+		pg_catalog.array_agg(pg_catalog.pg_get_userbyid(c.relowner) ORDER BY c.oid), pg_catalog.array_agg(c.relacl IS NULL
+			AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint f WHERE f.conrelid = c.oid AND f.contype = 'f')
+			AND NOT EXISTS (SELECT FROM pg_catalog.engine_pg_index i WHERE i.indrelid = c.oid AND NOT i.indisvalid)
+			AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND (a.attidentity <> '' OR a.attgenerated <> ''))
+			ORDER BY c.oid)
+	FROM named JOIN pg_catalog.pg_class c ON c.oid = named.found JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 $$;
 
 -- The columns of a table that INSERT can give values.
@@ -30,58 +35,84 @@ CREATE FUNCTION sys.columns_of(t oid) RETURNS text LANGUAGE sql STABLE AS $$
 	WHERE attrelid = t AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
 $$;
 
--- Copies the tables that statements name, for a transaction that will fail at COMMIT. The copies
--- hide the tables and are not visible to others. Returns the names of the tables.
-CREATE FUNCTION sys.copy_tables(statements text) RETURNS TABLE (copied_schema name, copied_name name)
+-- Copies tables for a transaction that will fail at COMMIT. The copies hide the tables and are not
+-- visible to others. The arguments are what sys.tables_of returns: it takes longer than the rest,
+-- as does planning of queries, which are avoided here therefore. Returns the names of the tables.
+CREATE FUNCTION sys.copy_tables(ids oid[], schemas name[], names name[], owners name[], plain boolean[]) RETURNS TABLE (copied_schema name, copied_name name)
 LANGUAGE plpgsql SECURITY DEFINER SET session_replication_role = replica AS $$
 DECLARE
-	t record;
-	c record;
-	tables oid[] := '{}';
+	on_path boolean;
+	copied oid[] := '{}';
 BEGIN
-	FOR t IN SELECT * FROM sys.tables_of(statements) LOOP
-		CONTINUE WHEN pg_catalog.to_regclass('pg_temp.' || pg_catalog.quote_ident(t.name)) IS NOT NULL;
-		EXECUTE pg_catalog.format('CREATE TEMP TABLE %I (LIKE %I.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED INCLUDING INDEXES)', t.name, t.schema, t.name);
-		UPDATE pg_catalog.engine_pg_index made SET indisunique = false FROM pg_catalog.engine_pg_index other -- there may be duplicates
-			WHERE other.indrelid = t.id AND NOT other.indisvalid AND other.indkey::text = made.indkey::text
-			AND made.indrelid = pg_catalog.to_regclass('pg_temp.' || pg_catalog.quote_ident(t.name));
-		FOR c IN SELECT attname, attidentity FROM pg_catalog.pg_attribute WHERE attrelid = t.id AND attidentity <> '' LOOP
-			EXECUTE pg_catalog.format('ALTER TABLE pg_temp.%I ALTER COLUMN %I SET DEFAULT pg_catalog.nextval(%L)', t.name, c.attname,
-				pg_catalog.pg_get_serial_sequence(pg_catalog.format('%I.%I', t.schema, t.name), c.attname));
+	FOREACH on_path IN ARRAY '{true,false}'::boolean[] LOOP -- a table on the search path comes before others of its name
+		FOR i IN 1 .. coalesce(pg_catalog.cardinality(ids), 0) LOOP
+			CONTINUE WHEN pg_catalog.to_regclass('pg_temp.' || pg_catalog.quote_ident(names[i])) IS NOT NULL OR pg_catalog.pg_table_is_visible(ids[i]) <> on_path;
+			EXECUTE pg_catalog.format('CREATE TEMP TABLE %I (LIKE %I.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED INCLUDING INDEXES)',
+				names[i], schemas[i], names[i]);
+			IF plain[i] THEN
+				EXECUTE pg_catalog.format('INSERT INTO pg_temp.%2$I SELECT * FROM %1$I.%2$I', schemas[i], names[i]);
+			ELSE
+				PERFORM sys.copy_table(ids[i], schemas[i], names[i]);
+			END IF;
+			EXECUTE pg_catalog.format('ALTER TABLE pg_temp.%I OWNER TO %I', names[i], owners[i]);
+			copied := copied || ids[i];
+			copied_schema := schemas[i];
+			copied_name := names[i];
+			RETURN NEXT;
 		END LOOP;
-		IF sys.columns_of(t.id) IS NOT NULL THEN
-			EXECUTE pg_catalog.format('INSERT INTO pg_temp.%1$I (%2$s) SELECT %2$s FROM %3$I.%1$I', t.name, sys.columns_of(t.id), t.schema);
-		END IF;
-		UPDATE pg_catalog.pg_class SET relowner = o.relowner, relacl = o.relacl FROM pg_catalog.pg_class o
-			WHERE o.oid = t.id AND pg_class.oid = pg_catalog.to_regclass('pg_temp.' || pg_catalog.quote_ident(t.name));
-		tables := tables || t.id;
-		copied_schema := t.schema;
-		copied_name := t.name;
-		RETURN NEXT;
 	END LOOP;
+	IF false = ANY (plain) THEN
+		PERFORM sys.copy_foreign_keys(copied);
+	END IF;
+	EXECUTE 'DISCARD PLANS';
+END
+$$;
+
+-- Gives a copy what CREATE TABLE LIKE does not, and the rows.
+CREATE FUNCTION sys.copy_table(id oid, schema name, name name) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	made oid := pg_catalog.to_regclass('pg_temp.' || pg_catalog.quote_ident(name));
+	c record;
+BEGIN
+	UPDATE pg_catalog.engine_pg_index SET indisunique = false FROM pg_catalog.engine_pg_index other -- there may be duplicates
+		WHERE other.indrelid = id AND NOT other.indisvalid AND other.indkey::text = engine_pg_index.indkey::text AND engine_pg_index.indrelid = made;
+	FOR c IN SELECT attname FROM pg_catalog.pg_attribute WHERE attrelid = id AND attidentity <> '' LOOP
+		EXECUTE pg_catalog.format('ALTER TABLE pg_temp.%I ALTER COLUMN %I SET DEFAULT pg_catalog.nextval(%L)', name, c.attname,
+			pg_catalog.pg_get_serial_sequence(pg_catalog.format('%I.%I', schema, name), c.attname));
+	END LOOP;
+	IF sys.columns_of(id) IS NOT NULL THEN
+		EXECUTE pg_catalog.format('INSERT INTO pg_temp.%1$I (%2$s) SELECT %2$s FROM %3$I.%1$I', name, sys.columns_of(id), schema);
+	END IF;
+	UPDATE pg_catalog.pg_class SET relacl = o.relacl FROM pg_catalog.pg_class o WHERE o.oid = id AND pg_class.oid = made;
+END
+$$;
+
+-- Binds copies to each other as the tables are.
+CREATE FUNCTION sys.copy_foreign_keys(tables oid[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+	c record;
+BEGIN
 	FOR c IN SELECT f.oid AS key, r.relname AS name, p.relname AS parent FROM pg_catalog.pg_constraint f
 		JOIN pg_catalog.pg_class r ON r.oid = f.conrelid JOIN pg_catalog.pg_class p ON p.oid = f.confrelid
 		WHERE f.contype = 'f' AND f.conrelid = ANY (tables) AND f.confrelid = ANY (tables) LOOP
 		EXECUTE pg_catalog.format('ALTER TABLE pg_temp.%I ADD %s', c.name,
 			pg_catalog.regexp_replace(sys.engine_constraint(c.key), 'REFERENCES .*?\(', pg_catalog.format('REFERENCES pg_temp.%I(', c.parent)));
 	END LOOP;
-	EXECUTE 'DISCARD PLANS';
 END
 $$;
 
 -- Writes again the rows that this transaction has locked and not changed, so that they conflict
 -- with the writes of transactions that began before its end.
-CREATE FUNCTION sys.mark_locked(statements text) RETURNS void
+CREATE FUNCTION sys.mark_locked(ids oid[], schemas name[], names name[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET session_replication_role = replica AS $$
 DECLARE
-	t record;
 	own text[] := (SELECT pg_catalog.array_agg(transactionid::text) FROM pg_catalog.engine_pg_locks
 		WHERE locktype = 'transactionid' AND granted AND pid = pg_catalog.pg_backend_pid());
 BEGIN
-	FOR t IN SELECT * FROM sys.tables_of(statements) LOOP
-		CONTINUE WHEN sys.columns_of(t.id) IS NULL;
+	FOR i IN 1 .. coalesce(pg_catalog.cardinality(ids), 0) LOOP
+		CONTINUE WHEN sys.columns_of(ids[i]) IS NULL;
 		EXECUTE pg_catalog.format('WITH locked AS (DELETE FROM %1$I.%2$I WHERE xmax::text = ANY ($1) RETURNING %3$s)
-			INSERT INTO %1$I.%2$I (%3$s) OVERRIDING SYSTEM VALUE SELECT * FROM locked', t.schema, t.name, sys.columns_of(t.id)) USING own;
+			INSERT INTO %1$I.%2$I (%3$s) OVERRIDING SYSTEM VALUE SELECT * FROM locked', schemas[i], names[i], sys.columns_of(ids[i])) USING own;
 	END LOOP;
 END
 $$;

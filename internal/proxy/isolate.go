@@ -22,7 +22,9 @@ func (s *session) isolate(t trouble) {
 
 // copyTables copies the tables that a statement names, unless they have been copied.
 func (s *session) copyTables(sql string) {
-	for _, m := range s.call("SELECT * FROM sys.copy_tables($1)", sql) {
+	s.proxy.copying <- struct{}{}
+	defer func() { <-s.proxy.copying }()
+	for _, m := range s.call("SELECT * FROM sys.copy_tables($1, $2, $3, $4, $5)", s.proxy.monitor.tablesOf(s.proxy, sql)...) {
 		var row pgproto3.DataRow
 		if m.kind() == 'D' && row.Decode(m.body()) == nil && len(row.Values) == 2 {
 			s.tx.copies = append(s.tx.copies, copied(string(row.Values[0]), string(row.Values[1])))
@@ -33,13 +35,13 @@ func (s *session) copyTables(sql string) {
 // markLocked has the rows that the transaction has locked FOR UPDATE conflict with transactions
 // that began before its end: PostgreSQL forgets locks. It returns false if it fails.
 func (s *session) markLocked() bool {
-	return s.tx.locked == "" || !hasError(s.call("SELECT sys.mark_locked($1)", s.tx.locked))
+	return s.tx.locked == "" || !hasError(s.call("SELECT sys.mark_locked($1, $2, $3)", s.proxy.monitor.tablesOf(s.proxy, s.tx.locked)[:3]...))
 }
 
-// call executes a query of one text parameter that the client did not send.
-func (s *session) call(sql, argument string) []message {
+// call executes a query that the client did not send.
+func (s *session) call(sql string, arguments ...[]byte) []message {
 	return s.collect(nil, func() {
-		s.sendPrepared(&pgproto3.Parse{Query: sql}, &pgproto3.Bind{Parameters: [][]byte{[]byte(argument)}}, false)
+		s.sendPrepared(&pgproto3.Parse{Query: sql}, &pgproto3.Bind{Parameters: arguments}, false)
 	})
 }
 

@@ -17,6 +17,7 @@ import (
 	"crypto/tls"
 	"maps"
 	"net"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -83,13 +84,21 @@ type Proxy struct {
 
 // group is what the endpoints of one cluster share.
 type group struct {
-	catalog   atomic.Int64 // version of the schema
-	ddl       atomic.Int64 // transactions that execute DDL
-	functions functions
-	redoing   sync.Mutex // held while a transaction executes its writes again
+	catalog    atomic.Int64 // version of the schema
+	ddl        atomic.Int64 // transactions that execute DDL
+	functions  functions
+	redoing    sync.Mutex    // held while a transaction executes its writes again
+	unblocking sync.Mutex    // held while a session looks for those that block it
+	copying    chan struct{} // has room for the sessions that may copy tables at a time
 
 	linked sync.Mutex
 	all    []*Proxy
+}
+
+// newGroup lets copies of tables, which transactions need that will not commit, take half of the
+// processors.
+func newGroup() *group {
+	return &group{copying: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
 }
 
 func (g *group) add(p *Proxy) {
@@ -128,7 +137,7 @@ func (g *group) IfUnused(f func()) bool {
 // Start makes the cluster reachable at [Proxy.Address] until Close.
 func Start(cfg Config) (*Proxy, error) {
 	p := &Proxy{
-		group:          &group{},
+		group:          newGroup(),
 		cfg:            cfg,
 		quota:          newQuota(cfg),
 		sessionAge:     maxSessionAge,

@@ -1,12 +1,8 @@
 package proxy
 
 import (
-	"context"
 	"slices"
-	"sync"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // lockTimeout bounds how long PostgreSQL waits for a lock. Idle transactions yield before; a
@@ -38,15 +34,34 @@ func (s *session) await(x *exchange) {
 
 // unblock has the idle transactions yield that a session waits for.
 func (p *Proxy) unblock(s *session) {
-	blockers := p.monitor.blockers(p, s.processID.Load())
-	if len(blockers) == 0 {
+	if !p.unblocking.TryLock() {
+		return // the caller will try again
+	}
+	defer p.unblocking.Unlock()
+	idle := slices.DeleteFunc(p.allSessions(), func(other *session) bool { return other == s || !other.mayYield() })
+	if len(idle) == 0 {
 		return
 	}
-	for _, other := range p.allSessions() {
-		if other != s && slices.Contains(blockers, other.processID.Load()) {
+	blockers := p.monitor.blockers(p, s.processID.Load())
+	for _, other := range idle {
+		if slices.Contains(blockers, other.processID.Load()) {
 			other.yieldTo(s)
 		}
 	}
+}
+
+// mayYield reports whether the session has rows that it could yield.
+func (s *session) mayYield() bool {
+	if !s.busy.TryLock() {
+		return false
+	}
+	defer s.busy.Unlock()
+	return s.canYield()
+}
+
+// canYield is mayYield for callers that hold s.busy.
+func (s *session) canYield() bool {
+	return s.tx.savepoint && !s.tx.ddl && !s.tx.yielded && !s.tx.isolated && s.isIdle()
 }
 
 // yieldTo rolls the session's transaction back to before its first write, so that another can have
@@ -57,7 +72,7 @@ func (s *session) yieldTo(other *session) {
 		return
 	}
 	defer s.busy.Unlock()
-	if s.isIdle() && s.tx.savepoint && !s.tx.ddl && !s.tx.yielded && !s.tx.isolated {
+	if s.canYield() {
 		s.rollbackToSavepoint()
 		s.tx.yielded = true
 		compete(&s.tx, &other.tx)
@@ -71,34 +86,4 @@ func (s *session) isIdle() bool {
 	}
 	defer s.mu.Unlock()
 	return s.status == 'T' && len(s.pending) == 0 && !s.closed
-}
-
-// monitor asks PostgreSQL which session waits for which, over a connection that it opens when it is
-// first needed.
-type monitor struct {
-	mu   sync.Mutex
-	conn *pgx.Conn
-}
-
-// blockers returns the process IDs of PostgreSQL's that a session waits for.
-func (m *monitor) blockers(p *Proxy, pid uint32) (blockers []uint32) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.conn == nil || m.conn.IsClosed() {
-		conn, err := p.cfg.Server.Connect(p.ctx, p.cfg.Database)
-		if err != nil {
-			return nil
-		}
-		m.conn = conn
-	}
-	_ = m.conn.QueryRow(p.ctx, "SELECT pg_blocking_pids($1)", pid).Scan(&blockers)
-	return blockers
-}
-
-func (m *monitor) close() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.conn != nil {
-		m.conn.Close(context.Background())
-	}
 }

@@ -158,11 +158,13 @@ func (s *session) repeat(w *write) (replies []message) {
 }
 
 // redo rolls back the transaction's writes and executes them again, and then w, if not nil. It
-// returns w's replies. Only one session of the cluster does so at a time, so that no two take their
-// rows from each other forever.
+// returns w's replies. Only one session of the cluster that has rows does so at a time, so that no
+// two take them from each other forever.
 func (s *session) redo(w *write) (replies []message, t trouble) {
-	s.proxy.redoing.Lock()
-	defer s.proxy.redoing.Unlock()
+	if len(s.tx.log) > 0 {
+		s.proxy.redoing.Lock()
+		defer s.proxy.redoing.Unlock()
+	}
 	if s.tx.isBeaten() {
 		return nil, conflict
 	}

@@ -1,0 +1,73 @@
+package proxy
+
+import (
+	"context"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// monitor asks PostgreSQL about sessions and tables, over a connection that it opens when it is
+// first needed.
+type monitor struct {
+	mu   sync.Mutex
+	conn *pgx.Conn
+
+	tables  map[string][][]byte // what tablesOf has returned
+	catalog int64               // for this version of the schema
+}
+
+// maxTables bounds monitor.tables.
+const maxTables = 1000
+
+// blockers returns the process IDs of PostgreSQL's that a session waits for.
+func (m *monitor) blockers(p *Proxy, pid uint32) (blockers []uint32) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_ = m.query(p, "SELECT pg_blocking_pids($1)", pid).Scan(&blockers)
+	return blockers
+}
+
+// tablesOf returns the tables that statements name, as five arrays of sys.tables_of.
+func (m *monitor) tablesOf(p *Proxy, sql string) [][]byte {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if now := p.catalog.Load(); m.tables == nil || m.catalog != now || len(m.tables) >= maxTables {
+		m.tables, m.catalog = make(map[string][][]byte), now
+	}
+	tables, ok := m.tables[sql]
+	if !ok {
+		tables = make([][]byte, 5)
+		err := m.query(p, "SELECT ids::text, schemas::text, names::text, owners::text, plain::text FROM sys.tables_of($1)", sql).
+			Scan(&tables[0], &tables[1], &tables[2], &tables[3], &tables[4])
+		if err == nil {
+			m.tables[sql] = tables
+		}
+	}
+	return tables
+}
+
+// query executes a query of one row.
+func (m *monitor) query(p *Proxy, sql string, argument any) pgx.Row {
+	if m.conn == nil || m.conn.IsClosed() {
+		conn, err := p.cfg.Server.Connect(p.ctx, p.cfg.Database)
+		if err != nil {
+			return noRow{err}
+		}
+		m.conn = conn
+	}
+	return m.conn.QueryRow(p.ctx, sql, argument)
+}
+
+// noRow is the row of a query that cannot be executed.
+type noRow struct{ err error }
+
+func (r noRow) Scan(...any) error { return r.err }
+
+func (m *monitor) close() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.conn != nil {
+		m.conn.Close(context.Background())
+	}
+}
