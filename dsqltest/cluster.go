@@ -30,7 +30,6 @@ const principal = "arn:aws:iam::123456789012:role/dsqltest"
 // safe for concurrent use.
 type Cluster struct {
 	region      string
-	database    string                 // its name on the PostgreSQL server
 	caFile      string                 // path of CertPEM
 	awsFile     string                 // path of an AWS configuration file with the credentials
 	credentials func() aws.Credentials // a function, so that printing shows no key
@@ -45,8 +44,16 @@ type Cluster struct {
 
 // shared is what a cluster and its peer know about their data.
 type shared struct {
-	targeted atomic.Bool // a fault by target has been set
-	changed  atomic.Bool // by ApplySchema or a fault by target
+	template *template    // what the database was copied from, before ApplySchema
+	database atomic.Value // string: its name on the PostgreSQL server
+	targeted atomic.Bool  // a fault by target has been set
+	changed  atomic.Bool  // by ApplySchema or a fault by target
+}
+
+// database returns the name of the cluster's database, or "" before it is made.
+func (c *Cluster) database() string {
+	name, _ := c.shared.database.Load().(string)
+	return name
 }
 
 // Start runs a cluster until the test and its subtests are over. It fails the test if it finds no
@@ -77,18 +84,14 @@ func Run(ctx context.Context, opts ...Option) (*Cluster, error) {
 		return nil, fmt.Errorf("dsqltest: starting PostgreSQL: %w", err)
 	}
 	c := &Cluster{
-		database:    "dsql_" + newClusterID(),
 		credentials: func() aws.Credentials { return cfg.credentials },
 		server:      server,
 		roles:       cfg.roles,
 		shared:      &shared{},
 		kept:        cfg.kept,
 	}
-	if c.kept != nil {
-		c.database = keptDatabase
-	}
 	c.close = sync.OnceValue(c.shutdown)
-	if err := c.createDatabase(ctx, cfg.roles); err != nil {
+	if err := c.createDatabase(ctx); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
 	if err := c.listen(cfg, nil); err != nil {
@@ -102,7 +105,7 @@ func Run(ctx context.Context, opts ...Option) (*Cluster, error) {
 	if cfg.peer == "" {
 		return c, nil
 	}
-	c.peer = &Cluster{database: c.database, credentials: c.credentials, server: server, roles: c.roles, shared: c.shared, close: c.close, peer: c}
+	c.peer = &Cluster{credentials: c.credentials, server: server, roles: c.roles, shared: c.shared, close: c.close, peer: c}
 	cfg.id, cfg.region = newClusterID(), cfg.peer
 	if err := c.peer.listen(cfg, c.proxy); err != nil {
 		return nil, errors.Join(err, c.Close())
@@ -117,7 +120,7 @@ func (c *Cluster) listen(cfg config, linked *proxy.Proxy) (err error) {
 		Region:         cfg.region,
 		Listen:         cfg.listen,
 		Server:         c.server,
-		Database:       c.database,
+		Database:       c.database(),
 		Credentials:    c.credentials,
 		Principal:      principal,
 		Linked:         linked,
@@ -134,26 +137,18 @@ func (c *Cluster) listen(cfg config, linked *proxy.Proxy) (err error) {
 }
 
 // createDatabase creates the cluster's database and its roles.
-func (c *Cluster) createDatabase(ctx context.Context, roles []string) error {
+func (c *Cluster) createDatabase(ctx context.Context) (err error) {
 	if c.kept != nil {
-		return c.createKept(ctx, roles)
+		return c.createKept(ctx)
 	}
-	if err := c.server.CreateDatabase(ctx, c.database); err != nil {
+	if c.shared.template, err = c.roleTemplate(ctx); err != nil {
+		return err
+	}
+	database, err := c.shared.template.copy(ctx, c.server)
+	if err != nil {
 		return fmt.Errorf("dsqltest: creating the cluster's database: %w", err)
 	}
-	return c.createRoles(ctx, roles)
-}
-
-func (c *Cluster) createRoles(ctx context.Context, roles []string) error {
-	for _, role := range roles {
-		err := c.server.Exec(ctx, c.database, "CALL sys.create_role($1, true)", role)
-		if err == nil {
-			err = c.server.Exec(ctx, c.database, "CALL sys.iam_grant($1, $2)", role, principal)
-		}
-		if err != nil {
-			return fmt.Errorf("dsqltest: creating the role %q: %w", role, err)
-		}
-	}
+	c.shared.database.Store(database)
 	return nil
 }
 
@@ -229,9 +224,12 @@ func (c *Cluster) shutdown() error {
 }
 
 func (c *Cluster) dropDatabase() error {
+	if c.database() == "" {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), dropTimeout)
 	defer cancel()
-	if err := c.server.DropDatabase(ctx, c.database); err != nil {
+	if err := c.server.DropDatabase(ctx, c.database()); err != nil {
 		return fmt.Errorf("dsqltest: removing the cluster's database: %w", err)
 	}
 	return nil

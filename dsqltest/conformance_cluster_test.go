@@ -48,7 +48,7 @@ func records(t *testing.T, sql ...string) []conformance.File {
 // the local cluster are wrong: the report names these places and no other.
 func TestConformanceNamesWhatAClusterAnswersDifferently(t *testing.T) {
 	other := Start(t, WithRegion("eu-central-1"))
-	require.NoError(t, other.server.Exec(t.Context(), other.database, "CREATE OR REPLACE FUNCTION sys.dsql_major_version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 2'"))
+	require.NoError(t, other.server.Exec(t.Context(), other.database(), "CREATE OR REPLACE FUNCTION sys.dsql_major_version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 2'"))
 	require.NoError(t, other.FailIndexJobs("no"))
 	other.ConflictNext(1)
 	campaign := conformance.Campaign{

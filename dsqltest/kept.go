@@ -2,10 +2,12 @@ package dsqltest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/go-dsql/dsql/internal/keep"
 	"github.com/go-dsql/dsql/internal/postgres"
@@ -43,27 +45,24 @@ func (cfg config) authority() []byte {
 
 // createKept creates the cluster's database and roles if they are missing. A role that exists is
 // left unchanged.
-func (c *Cluster) createKept(ctx context.Context, roles []string) error {
-	exists, err := c.server.QueryText(ctx, "postgres", "SELECT count(*)::text FROM pg_database WHERE datname = $1", c.database)
-	if err != nil {
-		return fmt.Errorf("dsqltest: looking for the cluster's database: %w", err)
+func (c *Cluster) createKept(ctx context.Context) error {
+	err := c.server.CreateDatabase(ctx, keptDatabase)
+	if err != nil && !isDuplicate(err) {
+		return fmt.Errorf("dsqltest: creating the cluster's database: %w", err)
 	}
-	if exists == "0" {
-		if err := c.server.CreateDatabase(ctx, c.database); err != nil {
-			return fmt.Errorf("dsqltest: creating the cluster's database: %w", err)
+	c.shared.database.Store(keptDatabase)
+	for _, role := range c.roles {
+		if err := createRoles(ctx, c.server, keptDatabase, role); err != nil && !isDuplicate(err) {
+			return err
 		}
 	}
-	var missing []string
-	for _, role := range roles {
-		exists, err := c.server.QueryText(ctx, c.database, "SELECT count(*)::text FROM sys.roles WHERE name = $1", role)
-		if err != nil {
-			return fmt.Errorf("dsqltest: looking for the role %q: %w", role, err)
-		}
-		if exists == "0" {
-			missing = append(missing, role)
-		}
-	}
-	return c.createRoles(ctx, missing)
+	return nil
+}
+
+// isDuplicate reports whether what was to be created exists.
+func isDuplicate(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && (e.Code == "42P04" || e.Code == "42710")
 }
 
 // applyKept executes those files of a schema that no earlier run has.

@@ -2,13 +2,8 @@ package dsqltest
 
 import (
 	"context"
-	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
-	"slices"
-	"sync"
 	"testing"
 
 	"github.com/go-dsql/dsql"
@@ -49,62 +44,31 @@ func (c *Cluster) ApplySchema(ctx context.Context, fsys fs.FS) error {
 		return c.applyKept(ctx, files, units)
 	}
 	if !c.shared.changed.Swap(true) && c.proxy.IfUnused(func() {}) {
-		template, err := c.schemaTemplate(ctx, files, units)
-		if err != nil {
+		if copied, err := c.copySchema(ctx, files, units); copied || err != nil {
 			return err
-		}
-		copied := c.proxy.IfUnused(func() { err = c.server.ReplaceDatabase(ctx, c.database, template.database) })
-		if err != nil {
-			return fmt.Errorf("dsqltest: copying the schema: %w", err)
-		}
-		if copied {
-			c.proxy.AddFunctions(template.functions)
-			return nil
 		}
 	}
 	return c.applyUnits(ctx, units)
 }
 
-// schemaTemplate is the database of a schema that is copied from.
-type schemaTemplate struct {
-	mu        sync.Mutex
-	database  string // empty: not made yet
-	functions []string
-}
-
-var schemaTemplates sync.Map // *schemaTemplate by hash of the schema
-
-// schemaTemplate returns what to copy and creates it if there is none.
-func (c *Cluster) schemaTemplate(ctx context.Context, files map[string]string, units []schema.Unit) (*schemaTemplate, error) {
-	h := sha256.New()
-	fmt.Fprintf(h, "%q", c.roles)
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		fmt.Fprintf(h, "%q%q", name, files[name])
-	}
-	made, _ := schemaTemplates.LoadOrStore([sha256.Size]byte(h.Sum(nil)), &schemaTemplate{})
-	template := made.(*schemaTemplate)
-	template.mu.Lock()
-	defer template.mu.Unlock()
-	if template.database != "" {
-		return template, nil
-	}
-	var opts []Option
-	for _, role := range c.roles {
-		opts = append(opts, WithRole(role))
-	}
-	maker, err := Run(ctx, opts...)
+// copySchema gives the cluster a copy of the schema's database, and returns false if a client has
+// connected meanwhile.
+func (c *Cluster) copySchema(ctx context.Context, files map[string]string, units []schema.Unit) (bool, error) {
+	template, err := c.schemaTemplate(ctx, files, units)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
-	if err := maker.applyUnits(ctx, units); err != nil {
-		return nil, errors.Join(err, maker.Close())
+	database, err := template.copy(ctx, c.server)
+	if err != nil {
+		return false, fmt.Errorf("dsqltest: copying the schema: %w", err)
 	}
-	maker.proxy.Close() // its database stays, until the process ends
-	if err := maker.removeFiles(); err != nil {
-		return nil, err
-	}
-	template.database, template.functions = maker.database, maker.proxy.Functions()
-	return template, nil
+	copied := c.proxy.IfUnused(func() {
+		c.proxy.SetDatabase(database)
+		c.proxy.AddFunctions(template.functions)
+		database, _ = c.shared.database.Swap(database).(string)
+		template = c.shared.template
+	})
+	return copied, template.giveBack(ctx, c.server, database)
 }
 
 // applyUnits executes a schema, or a part of one.

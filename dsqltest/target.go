@@ -40,7 +40,7 @@ func (c *Cluster) setTargetFault(method, sql string, args ...any) error {
 	defer cancel()
 	c.shared.targeted.Store(true)
 	c.shared.changed.Store(true)
-	if err := c.server.Exec(ctx, c.database, sql, args...); err != nil {
+	if err := c.server.Exec(ctx, c.database(), sql, args...); err != nil {
 		return fmt.Errorf("dsqltest: %s: %w", method, err)
 	}
 	return nil
@@ -53,7 +53,7 @@ func (c *Cluster) endTargetFaults() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), targetTimeout)
 	defer cancel()
-	if err := c.server.Exec(ctx, c.database, "CALL sys.end_faults()"); err != nil {
+	if err := c.server.Exec(ctx, c.database(), "CALL sys.end_faults()"); err != nil {
 		panic(fmt.Sprintf("dsqltest: Restore: %v", err))
 	}
 }

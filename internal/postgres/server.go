@@ -12,8 +12,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/go-dsql/dsql/internal/connstring"
 )
@@ -25,9 +27,12 @@ type Server struct {
 	files    string // of WriteFile
 	version  string
 	major    int
-	admin    *pgx.ConnConfig
+	config   *pgx.ConnConfig
 	lifeline *os.File     // closing it stops the server; the kernel does so when the process ends
 	ended    func() error // waits for the supervisor
+
+	turn  chan struct{} // holds a value while admin is in use
+	admin *pgx.Conn     // the only session in template1, which is therefore free to be copied
 }
 
 // shared is the process's server. The channel is a lock that honors a context while waiting.
@@ -74,44 +79,66 @@ func (s *Server) Dial(ctx context.Context) (net.Conn, error) {
 	return conn, nil
 }
 
+// Blank is the database that every new one is a copy of.
+const Blank = "template1"
+
 // CreateDatabase creates a database that is owned by the role admin and open to every role. It
 // fails if the name is taken.
 func (s *Server) CreateDatabase(ctx context.Context, name string) error {
-	if err := s.Exec(ctx, "postgres", s.createSQL(name, "template1")); err != nil {
+	return s.CopyDatabase(ctx, name, Blank)
+}
+
+// CopyDatabase creates a database as CreateDatabase does, as a copy of one that has no sessions.
+func (s *Server) CopyDatabase(ctx context.Context, name, template string) error {
+	sql := "CREATE DATABASE " + quote(name) + " OWNER admin TEMPLATE " + quote(template)
+	if s.major >= 15 {
+		sql += " STRATEGY file_copy" // without fsync many times faster than the default
+	}
+	if _, err := s.administer(ctx, sql); err != nil {
 		return fmt.Errorf("dsqltest: creating database %q: %w", name, err)
 	}
 	return nil
 }
 
-// ReplaceDatabase replaces a database that has no sessions by a copy of another that has none.
-func (s *Server) ReplaceDatabase(ctx context.Context, name, template string) error {
-	conn, err := s.connect(ctx, "postgres")
-	if err != nil {
-		return err
-	}
-	defer conn.Close(context.Background())
-	for _, sql := range []string{"DROP DATABASE IF EXISTS " + quote(name), s.createSQL(name, template)} {
-		if _, err := conn.Exec(ctx, sql); err != nil {
-			return fmt.Errorf("dsqltest: replacing database %q: %w", name, err)
-		}
-	}
-	return nil
-}
-
-func (s *Server) createSQL(name, template string) string {
-	sql := "CREATE DATABASE " + quote(name) + " OWNER admin TEMPLATE " + quote(template)
-	if s.major >= 15 {
-		sql += " STRATEGY file_copy" // without fsync three times faster than the default
-	}
-	return sql
-}
-
 // DropDatabase removes a database and ends its sessions. It succeeds if there is none of that name.
 func (s *Server) DropDatabase(ctx context.Context, name string) error {
-	if err := s.Exec(ctx, "postgres", "DROP DATABASE IF EXISTS "+quote(name)+" WITH (FORCE)"); err != nil {
+	err := s.EndSessions(ctx, name)
+	if err == nil {
+		_, err = s.administer(ctx, "DROP DATABASE IF EXISTS "+quote(name)+" WITH (FORCE)")
+	}
+	if err != nil {
 		return fmt.Errorf("dsqltest: dropping database %q: %w", name, err)
 	}
 	return nil
+}
+
+// EndSessions ends the sessions of a database and waits for their end, which takes milliseconds.
+// PostgreSQL's own statements look again only after a tenth of a second.
+func (s *Server) EndSessions(ctx context.Context, name string) error {
+	for {
+		tag, err := s.administer(ctx, "SELECT pg_terminate_backend(pid) FROM engine_pg_stat_activity WHERE datname = $1", name)
+		if err != nil || tag.RowsAffected() == 0 {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// administer runs a statement in the session that stays open: to open one takes longer than to copy
+// a database.
+func (s *Server) administer(ctx context.Context, sql string, args ...any) (tag pgconn.CommandTag, err error) {
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return tag, ctx.Err()
+	}
+	if s.admin == nil || s.admin.IsClosed() {
+		if s.admin, err = s.connect(ctx, Blank); err != nil {
+			return tag, err
+		}
+	}
+	return s.admin.Exec(ctx, sql, args...)
 }
 
 // WriteFile creates a file in the server's directory, which only this process's user and
@@ -148,7 +175,7 @@ func (s *Server) QueryText(ctx context.Context, database, sql string, args ...an
 }
 
 func (s *Server) connect(ctx context.Context, database string) (*pgx.Conn, error) {
-	config := s.admin.Copy()
+	config := s.config.Copy()
 	config.Database = database
 	return pgx.ConnectConfig(ctx, config)
 }

@@ -155,7 +155,7 @@ func TestAdminOwnsItsDatabaseAndIsNoSuperuser(t *testing.T) {
 	require.NoError(t, s.CreateDatabase(t.Context(), "owned"))
 	t.Cleanup(func() { _ = s.DropDatabase(context.Background(), "owned") })
 
-	config := s.admin.Copy()
+	config := s.config.Copy()
 	config.User, config.Database = "admin", "owned"
 	conn, err := pgx.ConnectConfig(t.Context(), config)
 	require.NoError(t, err)

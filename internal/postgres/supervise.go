@@ -48,14 +48,14 @@ func start(ctx context.Context) (*Server, error) {
 // supervise starts a shell that runs the server and outlives this process just long enough to clean
 // up after it, on a copy of the template or on kept data.
 func supervise(ctx context.Context, acc account, in installation, template string, kept *kept) (*Server, error) {
-	s := &Server{version: in.version, major: in.major}
+	s := &Server{version: in.version, major: in.major, turn: make(chan struct{}, 1)}
 	data := ""
 	if kept != nil {
 		data = kept.data()
 		s.data, s.files = data, kept.dir
 	}
 	var err error
-	if s.admin, err = s.adminConfig(); err != nil {
+	if s.config, err = s.adminConfig(); err != nil {
 		return nil, err
 	}
 	stdin, lifeline, err := os.Pipe()
@@ -119,9 +119,9 @@ func (s *Server) awaitReady(ctx context.Context, report *os.File) error {
 			return err
 		}
 		if s.dir != "" && s.ready() {
-			// In template1: its copies then have the catalog cache that the first session in a
-			// database creates.
-			return s.Exec(ctx, "template1", "SELECT 1")
+			// The first session in a database creates a cache of the catalog, which is copied too.
+			_, err := s.administer(ctx, "SELECT 1")
+			return err
 		}
 	}
 	log, _ := os.ReadFile(filepath.Join(s.data, "log"))

@@ -11,4 +11,6 @@ new=$(mktemp -d "$cache/new-XXXXXX")
 "$initdb" "$@" -D "$new" >&2
 printf '%s' "$conf" >"$new/postgresql.conf"
 "$postgres" --single -j -c exit_on_error=true -D "$new" template1 >&2 # reads the SQL files
+# PostgreSQL makes maps of free space when it needs them; without them there is a quarter less to copy.
+rm -f "$new"/base/*/*_fsm "$new"/base/*/*_vm
 echo "$new"

@@ -134,6 +134,13 @@ func (g *group) IfUnused(f func()) bool {
 	return unused
 }
 
+// SetDatabase changes the cluster's database. Call it during [Proxy.IfUnused].
+func (g *group) SetDatabase(name string) {
+	for _, p := range g.all {
+		p.cfg.Database = name
+	}
+}
+
 // Start makes the cluster reachable at [Proxy.Address] until Close.
 func Start(cfg Config) (*Proxy, error) {
 	p := &Proxy{
