@@ -123,7 +123,7 @@ func TestCloseCutsConnectionsAndRemovesTheDatabase(t *testing.T) {
 
 	var exists bool
 	pool := newPool(t, other)
-	require.NoError(t, pool.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", c.database).Scan(&exists))
+	require.NoError(t, pool.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM engine_pg_database WHERE datname = $1)", c.database()).Scan(&exists))
 	require.False(t, exists)
 
 	// The listener is still open, for the other cluster.

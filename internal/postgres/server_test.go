@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -149,6 +150,35 @@ func TestStartIsSharedAndDatabasesAreApart(t *testing.T) {
 	require.NoError(t, first.DropDatabase(t.Context(), "twice"))
 }
 
+// To open a session takes longer than to copy a database.
+func TestDatabasesAreMadeInOneSession(t *testing.T) {
+	s, err := start(t.Context())
+	require.NoError(t, err)
+	defer s.lifeline.Close()
+	dials, dial := 0, s.config.DialFunc
+	s.config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		dials++
+		return dial(ctx, network, address)
+	}
+	for range 3 {
+		require.NoError(t, s.CreateDatabase(t.Context(), "blank"))
+		require.NoError(t, s.CopyDatabase(t.Context(), "copy", "blank"))
+		require.NoError(t, s.DropDatabase(t.Context(), "copy"))
+		require.NoError(t, s.DropDatabase(t.Context(), "blank"))
+	}
+	require.Zero(t, dials)
+
+	require.NoError(t, s.admin.Close(t.Context()))
+	require.NoError(t, s.CreateDatabase(t.Context(), "blank"))
+	require.Equal(t, 1, dials, "a session that has ended is replaced")
+	conn, err := s.Connect(t.Context(), "blank")
+	require.NoError(t, err)
+	defer conn.Close(context.Background())
+	require.NoError(t, s.EndSessions(t.Context(), "blank"))
+	require.NoError(t, s.CopyDatabase(t.Context(), "copy", "blank"), "it has no sessions any more")
+	require.Error(t, conn.Ping(t.Context()))
+}
+
 func TestAdminOwnsItsDatabaseAndIsNoSuperuser(t *testing.T) {
 	s, err := Start(t.Context())
 	require.NoError(t, err)
@@ -193,6 +223,12 @@ func TestManyStartsShareOneTemplate(t *testing.T) {
 			dir, err := newRecipe(in).template(t.Context(), acc, []string{cache})
 			if err != nil || !complete(dir) {
 				t.Error(dir, err)
+			}
+			if copied, _ := filepath.Glob(filepath.Join(dir, "base", "*")); len(copied) != 1 {
+				t.Error("each process copies more databases than one:", copied)
+			}
+			if maps, _ := filepath.Glob(filepath.Join(dir, "base", "*", "[0-9]*_*")); len(maps) > 0 {
+				t.Error("each database is copied with", maps)
 			}
 		})
 	}

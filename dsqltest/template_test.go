@@ -1,0 +1,85 @@
+package dsqltest
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/go-dsql/dsql"
+)
+
+// A cluster that gets a schema leaves the database that it had to the next cluster.
+func TestUnusedDatabaseIsTheNextClusters(t *testing.T) {
+	for name, opts := range map[string][]Option{"no roles": nil, "a role": {WithRole("unused_app")}} {
+		t.Run(name, func(t *testing.T) {
+			first := Start(t, opts...)
+			unused := first.database()
+			Schema(t, first, fsOf("1.sql", "CREATE TABLE t (id int PRIMARY KEY)"))
+			require.NotEqual(t, unused, first.database())
+
+			next := Start(t, opts...)
+			for range cap(blank.unused) { // others may be left too
+				if next.database() != unused {
+					next = Start(t, opts...)
+				}
+			}
+			require.Equal(t, unused, next.database())
+			user := "admin"
+			if opts != nil {
+				user = "unused_app"
+			}
+			_, err := newPool(t, next, dsql.WithUser(user)).Exec(t.Context(), "SELECT FROM t")
+			requireError(t, err, "42P01", `relation "t" does not exist`)
+			apply(t, connect(t, first), "SELECT FROM t")
+		})
+	}
+}
+
+func TestUsedDatabaseIsNotTheNextClusters(t *testing.T) {
+	first := Start(t)
+	used := first.database()
+	apply(t, connect(t, first), "CREATE TABLE mine (id int)")
+	Schema(t, first, fsOf("1.sql", "CREATE TABLE t (id int PRIMARY KEY)"))
+	require.Equal(t, used, first.database())
+	apply(t, connect(t, first), "SELECT FROM mine, t")
+}
+
+func TestUnusedDatabasesAreFew(t *testing.T) {
+	c, own := Start(t), newTemplate(blank.database)
+	var databases []string
+	for range cap(own.unused) + 1 {
+		database, err := newTemplate(blank.database).copy(t.Context(), c.server)
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = c.server.DropDatabase(context.Background(), database) })
+		databases = append(databases, database)
+	}
+	for _, database := range databases {
+		require.NoError(t, own.giveBack(t.Context(), c.server, database))
+	}
+	var left int
+	require.NoError(t, connect(t, c).QueryRow(t.Context(), "SELECT count(*) FROM engine_pg_database WHERE datname = ANY ($1)", databases).Scan(&left))
+	require.Equal(t, cap(own.unused), left)
+}
+
+// Clusters with the same roles share none: what one does to a role is not seen by another.
+func TestRolesOfClustersAreApart(t *testing.T) {
+	first, second := Start(t, WithRole("apart_app")), Start(t, WithRole("apart_app"))
+	apply(t, connect(t, first), "AWS IAM REVOKE apart_app FROM '"+first.Principal()+"'")
+	_, err := dsql.Connect(t.Context(), first.Endpoint(), "", append(first.Options(), dsql.WithUser("apart_app"))...)
+	require.True(t, dsql.IsAccessDenied(err), "%v", err)
+	require.NoError(t, newPool(t, second, dsql.WithUser("apart_app")).Ping(t.Context()))
+	require.NoError(t, newPool(t, Start(t, WithRole("apart_app")), dsql.WithUser("apart_app")).Ping(t.Context()))
+}
+
+func TestFailedRoleLeavesNoTemplate(t *testing.T) {
+	for range 2 {
+		_, err := Run(t.Context(), WithRole("twice"), WithRole("twice"))
+		require.ErrorContains(t, err, `dsqltest: creating the role "twice": ERROR: role "twice" already exists`)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := Run(ctx, WithRole("canceled"))
+	require.ErrorIs(t, err, context.Canceled)
+	require.NoError(t, newPool(t, Start(t, WithRole("canceled")), dsql.WithUser("canceled")).Ping(t.Context()))
+}
