@@ -24,7 +24,7 @@ func TestCatalogShowsOneCluster(t *testing.T) {
 	_, err := first.Exec(t.Context(), "CREATE TABLE nowhere.x.t (id int)")
 	requireError(t, err, "0A000", `cross-database references are not implemented: "nowhere.x.t"`)
 	require.Equal(t, "postgres", value("SELECT DISTINCT table_catalog FROM information_schema.tables"))
-	require.Equal(t, "btree_index,heap", value("SELECT string_agg(amname, ',' ORDER BY amname) FROM pg_am"))
+	require.Equal(t, "brin,btree,btree_index,btree_table,gin,gist,hash,heap,spgist", value("SELECT string_agg(amname, ',' ORDER BY amname) FROM pg_am"))
 	require.Equal(t, "16.15", value("SELECT setting FROM pg_settings WHERE name = 'server_version'"))
 	require.Equal(t, `PRIMARY KEY (id, "a b") INCLUDE (c)`, value("SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = '\"T t\"'::regclass AND contype = 'p'"))
 	apply(t, first, `ALTER TABLE "T t" ADD COLUMN "D" int`)

@@ -24,12 +24,16 @@ func Put(ctx context.Context, conn *pgx.Conn, mode pgx.QueryExecMode, row Row) (
 	}()
 	steps := append(row.Setup[:len(row.Setup):len(row.Setup)], row.SQL)
 	begun, attempts := 0, 0 // begun is where the open transaction began
+	job := ""               // the ID that the last asynchronous statement returned
 	for i := 0; ; i++ {
 		if conn.PgConn().TxStatus() == 'I' {
 			begun = i
 		}
 		sql, fails := strings.CutPrefix(steps[i], "!")
-		answer, err := PutOnce(ctx, conn, mode, sql)
+		answer, err := PutOnce(ctx, conn, mode, strings.ReplaceAll(sql, "{job}", job))
+		if answer.Tag == "CREATE INDEX" || answer.Tag == "ALTER TABLE" {
+			job = answer.Value
+		}
 		last := i == len(steps)-1
 		expected := last && strings.Contains(row.Message, "OC001")
 		switch {
@@ -68,7 +72,7 @@ func PutOnce(ctx context.Context, conn *pgx.Conn, mode pgx.QueryExecMode, sql st
 		mode = pgx.QueryExecModeSimpleProtocol
 	}
 	var a Answer
-	rows, err := conn.Query(ctx, sql, mode)
+	rows, err := conn.Query(ctx, sql, mode, pgx.QueryResultFormats{pgx.TextFormatCode})
 	if err == nil {
 		for n := 0; rows.Next(); n++ {
 			if values := rows.RawValues(); len(values) > 0 {

@@ -6,7 +6,8 @@ import "slices"
 // https://docs.aws.amazon.com/aurora-dsql/latest/userguide/create-index-syntax-support.html
 var indexRules = []Rule{
 	special("CREATE INDEX USING", "USING not supported for CREATE INDEX", Observed, "CREATE INDEX ASYNC ON t USING btree (n)", when("USING not supported for CREATE INDEX", func(ts []token) bool {
-		return has(afterIndexed(ts), "using")
+		method, clause := accessMethod(ts)
+		return clause != nil && method != "btree_index"
 	})),
 	begins("CREATE INDEX CONCURRENTLY", "create unique? index async? concurrently", "CONCURRENTLY not supported for CREATE INDEX", Observed, "CREATE INDEX CONCURRENTLY ON t (n)"),
 	special("CREATE INDEX without ASYNC", noSyncIndex, Recorded, "CREATE INDEX ON t (n)", when(noSyncIndex, func(ts []token) bool {
@@ -22,7 +23,8 @@ var indexRules = []Rule{
 		return slices.ContainsFunc(keys(ts), hasOperatorClass)
 	})),
 	special("an index with storage parameters or a tablespace", "WITH not supported for CREATE INDEX", Unverified, "CREATE INDEX ASYNC ON t (n) WITH (fillfactor = 70)", func(ts []token) string {
-		rest, _ := match(afterIndexed(ts), "() include? ()? nulls? not? distinct?")
+		_, method := accessMethod(ts)
+		rest, _ := match(afterIndexed(ts)[len(method):], "() include? ()? nulls? not? distinct?")
 		switch {
 		case has(rest, "with"):
 			return "WITH not supported for CREATE INDEX"
@@ -40,6 +42,17 @@ func afterIndexed(ts []token) []token {
 	rest, _ := match(ts, "create unique? index async?")
 	rest, _ = match(rest[find(rest, 0, "on")+1:], "only? NAME")
 	return rest
+}
+
+// accessMethod returns the method of a USING clause, and the clause; nil if there is none.
+func accessMethod(ts []token) (method string, clause []token) {
+	after := afterIndexed(ts)
+	using, ok := match(after, "using")
+	if !ok {
+		return "", nil
+	}
+	method, rest := name(using)
+	return method, after[:len(after)-len(rest)]
 }
 
 // keys returns those of CREATE INDEX ASYNC.

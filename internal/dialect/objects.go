@@ -2,6 +2,7 @@ package dialect
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -73,11 +74,11 @@ func refuseCreateType(ts []token) string {
 var alterable = []string{
 	"index if? exists? NAME rename to NAME",
 	"schema NAME rename|owner to NAME",
-	"function NAME ()? rename|owner to NAME", "function NAME ()? set schema NAME", "function NAME ()? no? depends on extension NAME",
+	"function|routine NAME ()? rename|owner to NAME", "function|routine NAME ()? set schema NAME", "function NAME ()? no? depends on extension NAME",
 	"domain NAME set default ...", "domain NAME drop default", "domain NAME drop not null",
 	"domain NAME drop constraint if? exists? NAME cascade|restrict?", "domain NAME rename|owner to NAME",
 	"domain NAME rename constraint NAME to NAME", "domain NAME set schema NAME",
-	"role|user NAME rename to NAME", "role NAME reset NAME", "role NAME with? login|nologin",
+	"role|user|group NAME rename to NAME", "role NAME reset NAME", "role NAME with? login|nologin",
 	"statistics NAME rename|owner to NAME", "statistics NAME set schema NAME", "statistics if? exists? NAME set statistics VALUE",
 	"default privileges ...", "view ...", "sequence ...", "table ...",
 }
@@ -99,8 +100,18 @@ var alterRules = []Rule{
 		return has(ts, "alter role|user") && find(ts, 0, "set") > 0
 	})),
 	special("ALTER FUNCTION of an attribute", "unsupported statement: AlterFunction", Unverified, "ALTER FUNCTION f() IMMUTABLE", when("unsupported statement: AlterFunction", func(ts []token) bool {
-		return has(ts, "alter function") && !fitsAny(ts[1:], alterable)
+		return has(ts, "alter function|routine") && !fitsAny(ts[1:], alterable)
 	})),
+	special("ALTER STATISTICS with a target over 100", "statistics target 101 exceeds maximum allowed value of 100", Observed, "ALTER STATISTICS s SET STATISTICS 101", func(ts []token) string {
+		rest, ok := match(ts, "alter statistics if? exists? NAME set statistics")
+		if !ok || len(rest) == 0 {
+			return ""
+		}
+		if target, err := strconv.Atoi(rest[0].text); err == nil && target > 100 {
+			return fmt.Sprintf("statistics target %d exceeds maximum allowed value of 100", target)
+		}
+		return ""
+	}).withCode("22023", ""),
 	special("ALTER DOMAIN SET NOT NULL, ADD CONSTRAINT, VALIDATE CONSTRAINT", "unsupported ALTER DOMAIN statement", Unverified, "ALTER DOMAIN d SET NOT NULL", when("unsupported ALTER DOMAIN statement", func(ts []token) bool {
 		return has(ts, "alter domain") && !fitsAny(ts[1:], alterable)
 	})),

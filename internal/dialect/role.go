@@ -9,13 +9,13 @@ import (
 // PostgreSQL that several clusters share.
 func (s source) rewriteRole(st *Statement) {
 	switch {
-	case has(s.ts, "create role|user"):
-		rest, _ := match(s.ts, "create role|user")
+	case has(s.ts, "create role|user|group"):
+		rest, _ := match(s.ts, "create role|user|group")
 		role, rest := name(rest)
 		st.SQL = fmt.Sprintf("CALL sys.create_role(%s, %t)", quote(role), login(rest, s.ts[1].is("user")))
 		st.Tag = "CREATE ROLE"
-	case has(s.ts, "alter role|user"):
-		rest, _ := match(s.ts, "alter role|user")
+	case has(s.ts, "alter role|user|group"):
+		rest, _ := match(s.ts, "alter role|user|group")
 		role, rest := name(rest)
 		if to, ok := match(rest, "rename to"); ok {
 			as, _ := name(to)
@@ -28,8 +28,8 @@ func (s source) rewriteRole(st *Statement) {
 		}
 		st.SQL = fmt.Sprintf("CALL sys.alter_role(%s, %t)", quote(role), login(rest, true))
 		st.Tag = "ALTER ROLE"
-	case has(s.ts, "drop role|user"):
-		rest, _ := match(s.ts, "drop role|user")
+	case has(s.ts, "drop role|user|group"):
+		rest, _ := match(s.ts, "drop role|user|group")
 		after, ifExists := match(rest, "if exists")
 		if ifExists {
 			rest = after

@@ -187,6 +187,10 @@ func (s source) writesInWith() bool {
 // rewrite replaces DSQL's own SQL by PostgreSQL's.
 func (s source) rewrite(st *Statement) {
 	if rest, ok := match(s.ts, "create unique? index async"); ok {
+		if _, clause := accessMethod(s.ts); clause != nil { // the engine has another name for it
+			start, end := clause[0].start, clause[len(clause)-1].end
+			s.sql = s.sql[:start] + strings.Repeat(" ", end-start) + s.sql[end:]
+		}
 		index := quote(s.without(s.ts[len(s.ts)-len(rest)-1:][:1]))
 		if has(s.ts, "create unique") {
 			index += ", " + quote("CREATE INDEX "+s.text(rest))

@@ -94,7 +94,10 @@ $$;
 
 CALL sys.show_instead('pg_database', 'datname', $$'postgres'::pg_catalog.name$$, 'datname = sys.engine_database()');
 
-CALL sys.show_instead('pg_am', 'amname', $$CASE amname WHEN 'btree' THEN 'btree_index' ELSE amname END$$, $$amname IN ('btree', 'heap')$$);
+-- DSQL's indexes are of btree_index; it lists PostgreSQL's access methods too, and btree_table.
+CALL sys.show_instead('pg_am', 'amname', $$CASE amname WHEN 'btree' THEN 'btree_index' ELSE amname END$$, $$true
+	UNION ALL SELECT (oid::bigint + 8000)::oid, CASE amname WHEN 'heap' THEN 'btree_table' ELSE amname END, amhandler, amtype
+	FROM pg_catalog.engine_pg_am WHERE amname IN ('btree', 'heap')$$);
 
 CALL sys.show_instead('pg_collation', 'collname', 'collname', 'true');
 

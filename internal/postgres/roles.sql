@@ -66,20 +66,47 @@ BEGIN
 END
 $$;
 
--- The name of a role belongs to all clusters of the process, so a new one takes its place;
--- it cannot take over what the role owns or may use.
+CREATE FUNCTION sys.acl_name(role oid) RETURNS text LANGUAGE sql STABLE AS $$
+	SELECT '"' || pg_catalog.replace(pg_catalog.pg_get_userbyid(role), '"', '""') || '"'
+$$;
+
+-- A list of privileges with one role in place of another.
+CREATE FUNCTION sys.replace_in_acl(acl aclitem[], who oid, successor oid) RETURNS aclitem[] LANGUAGE sql STABLE SET search_path = pg_catalog AS $$
+	SELECT array_agg((CASE x.grantee WHEN 0 THEN '' ELSE sys.acl_name(CASE x.grantee WHEN who THEN successor ELSE x.grantee END) END
+		|| substring(item::text FROM '^(?:"(?:[^"]|"")*"|[^"=]*)(=[a-zA-Z*]*/)')
+		|| sys.acl_name(CASE x.grantor WHEN who THEN successor ELSE x.grantor END))::aclitem ORDER BY n)
+	FROM unnest(acl) WITH ORDINALITY AS i (item, n), LATERAL (SELECT grantee, grantor FROM aclexplode(ARRAY[item]) LIMIT 1) AS x
+$$;
+
+-- The name of a role belongs to all clusters of the process, so a new role takes its place here,
+-- and gets what the role owns and may use.
 CREATE PROCEDURE sys.rename_role(who text, new_name text)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog SET allow_system_table_mods = on AS $$
 DECLARE
 	may_log_in boolean := (SELECT login FROM sys.roles WHERE name = who);
+	old oid := (SELECT oid FROM pg_authid WHERE rolname = who);
+	new oid;
+	c record;
 BEGIN
 	IF may_log_in IS NULL THEN
 		RAISE 'role "%" does not exist', who USING ERRCODE = '42704';
-	ELSIF EXISTS (SELECT FROM pg_shdepend d JOIN pg_roles r ON d.refclassid = 1260 AND d.refobjid = r.oid AND r.rolname = who
-		JOIN pg_database b ON b.oid = d.dbid) THEN
-		RAISE 'dsqltest: role "%" owns or may use objects, and so cannot be renamed here', who USING ERRCODE = '0A000';
 	END IF;
 	CALL sys.create_role(new_name, may_log_in);
+	new := (SELECT oid FROM pg_authid WHERE rolname = new_name);
+	FOR c IN SELECT * FROM (VALUES ('pg_class', 'relowner', 'relacl'), ('pg_proc', 'proowner', 'proacl'), ('pg_namespace', 'nspowner', 'nspacl'),
+		('pg_type', 'typowner', 'typacl'), ('pg_default_acl', 'defaclrole', 'defaclacl'), ('pg_statistic_ext', 'stxowner', NULL), ('pg_attribute', NULL, 'attacl')) AS t (name, owner, acl) LOOP
+		IF c.owner IS NOT NULL THEN
+			EXECUTE format('UPDATE %I SET %I = $1 WHERE %2$I = $2', c.name, c.owner) USING new, old;
+		END IF;
+		IF c.acl IS NOT NULL THEN
+			EXECUTE format('UPDATE %I SET %I = sys.replace_in_acl(%2$I, $1, $2) WHERE EXISTS (SELECT FROM aclexplode(%2$I) WHERE $1 IN (grantee, grantor))', c.name, c.acl) USING old, new;
+		END IF;
+	END LOOP;
+	UPDATE pg_shdepend SET refobjid = new WHERE refclassid = 'pg_authid'::regclass AND refobjid = old AND dbid IN (SELECT oid FROM pg_database);
+	FOR c IN SELECT g.rolname AS granted, m.rolname AS member FROM pg_auth_members a JOIN pg_authid g ON g.oid = a.roleid JOIN pg_authid m ON m.oid = a.member
+		WHERE old IN (a.roleid, a.member) AND m.rolname <> 'admin' LOOP
+		EXECUTE format('GRANT %I TO %I', CASE c.granted WHEN who THEN new_name ELSE c.granted END, CASE c.member WHEN who THEN new_name ELSE c.member END);
+	END LOOP;
 	UPDATE sys.iam_mapping SET role = new_name WHERE role = who;
 	DELETE FROM sys.roles WHERE name = who;
 END
