@@ -68,3 +68,37 @@ func TestErrorsNameTheDatabasePostgres(t *testing.T) {
 	_, err := connect(t, c, dsql.WithUser("maker")).Exec(t.Context(), "CREATE SCHEMA app")
 	requireError(t, err, "42501", "permission denied for database postgres")
 }
+
+// TypeORM casts a table's name with its catalog, as information_schema has it, to regclass.
+func TestNamesMayBeginWithTheDatabase(t *testing.T) {
+	c := Start(t)
+	conn := connect(t, c)
+	apply(t, conn, `CREATE TABLE postgres.public."T.t" (id int PRIMARY KEY)`, `INSERT INTO postgres.public."T.t" VALUES (1)`, "CREATE SCHEMA postgres", "CREATE TABLE postgres.t (id int)", "CREATE TABLE t (id int)")
+	for sql, want := range map[string]string{
+		`SELECT (quote_ident(table_catalog) || '.' || quote_ident(table_schema) || '.' || quote_ident(table_name))::regclass::text FROM information_schema.tables WHERE table_name = 'T.t'`: `"T.t"`,
+		`SELECT to_regclass('"postgres"."public"."T.t"')::text`:             `"T.t"`,
+		`SELECT to_regclass('POSTGRES.public.t')::text`:                     "t",
+		`SELECT to_regclass('postgres.t')::text`:                            "postgres.t",
+		`SELECT ('postgres.t'::text)::regclass::text`:                       "postgres.t",
+		`SELECT coalesce(to_regclass('postgres.public.missing')::text, '')`: "",
+		`SELECT postgres.public."T.t".id::text FROM postgres.public."T.t"`:  "1",
+		`SELECT count(postgres.t.id)::text FROM postgres.t`:                 "0",
+	} {
+		var got string
+		require.NoError(t, conn.QueryRow(t.Context(), sql).Scan(&got), sql)
+		require.Equal(t, want, got, sql)
+	}
+	_, err := conn.Exec(t.Context(), "SELECT ('other.public.t'::text)::regclass")
+	requireError(t, err, "0A000", `cross-database references are not implemented: "other.public.t"`)
+}
+
+// Tools that see version 16 ask for its columns: pgAdmin for those of roles and subscriptions.
+func TestCatalogHasTheColumnsOfVersion16(t *testing.T) {
+	conn := connect(t, Start(t))
+	apply(t, conn, "CREATE ROLE member", "CREATE ROLE granted", "GRANT granted TO member",
+		"SELECT suborigin, subpasswordrequired, subrunasowner FROM pg_subscription", "SELECT daticurules, datcollversion FROM pg_database",
+		"SELECT collicurules, colliculocale FROM pg_collation", "SELECT indnullsnotdistinct FROM pg_index", "SELECT * FROM pg_publication_namespace")
+	var inherit, set bool
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT inherit_option, set_option FROM pg_auth_members WHERE roleid = 'granted'::regrole AND member = 'member'::regrole").Scan(&inherit, &set))
+	require.True(t, inherit && set)
+}

@@ -35,7 +35,7 @@ var (
 
 	createsSchema = regexp.MustCompile(`(?i)^create schema (?:if not exists )?(\w+)`)
 	dropsSchema   = regexp.MustCompile(`(?i)^drop schema (?:if exists )?(\w+)(?: cascade| restrict)?;?$`)
-	createsRole   = regexp.MustCompile(`(?i)^create (?:role|user) (\w+)`)
+	createsRole   = regexp.MustCompile(`(?i)^(?:create (?:role|user|group)|alter (?:role|user|group) \w+ rename to) (\w+)`)
 	public        = regexp.MustCompile(`\bpublic\b`) // PUBLIC is everybody
 )
 

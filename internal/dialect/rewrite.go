@@ -54,13 +54,18 @@ func (s source) rewriteTable(st *Statement) {
 func storage(column, mode string) string { return fmt.Sprintf("/*storage %x %s*/", column, mode) }
 
 // withCatalogName gives CURRENT_CATALOG the name that DSQL's one database has: it is no
-// function that the engine could have another of.
+// function that the engine could have another of. Before the schema of a table, that name is
+// removed, as the engine's database has another.
 func withCatalogName(sql string, ts []token) string {
 	var edits []edit
 	clause := "" // that begins last
 	for i, t := range ts {
 		if t.depth == 0 && followedBy(ts[i:], "select", "from", "where", "group", "having", "order", "window", "limit", "values", "set") {
 			clause = t.text
+		}
+		if namesDatabase(ts, i) {
+			edits = append(edits, edit{t.start, ts[i+1].end, ""})
+			continue
 		}
 		if !t.is("current_catalog") || i > 0 && (ts[i-1].is(".") || ts[i-1].is("as")) {
 			continue
@@ -76,4 +81,20 @@ func withCatalogName(sql string, ts []token) string {
 		return sql
 	}
 	return sql[:ts[0].start] + source{sql, ts}.edited(edits) + sql[ts[len(ts)-1].end:]
+}
+
+// namesDatabase reports whether a token is the database before a schema: in the name of a table,
+// or in that of a column, which then has four parts.
+func namesDatabase(ts []token, i int) bool {
+	if ts[i].text != "postgres" || i == 0 || ts[i-1].is(".") {
+		return false
+	}
+	parts := 0
+	for rest := ts[i:]; len(rest) > 0 && rest[0].isName(); rest = rest[2:] {
+		parts++
+		if len(rest) == 1 || !rest[1].is(".") {
+			break
+		}
+	}
+	return parts == 4 || parts == 3 && followedBy(ts[i-1:], "from", "join", "into", "update", "table", "only", "exists", "view", "references")
 }

@@ -146,6 +146,10 @@ func TestRewrites(t *testing.T) {
 		"INSERT INTO t VALUES (1, current_catalog)":                             "INSERT INTO t VALUES (1, current_database())",
 		"SELECT current_catalog AS c, t.current_catalog FROM t":                 "SELECT current_database() AS c, t.current_catalog FROM t",
 		"ALTER ROLE a RENAME TO b":                                              "CALL sys.rename_role('a', 'b')",
+		`SELECT POSTGRES.public.t.a FROM "postgres" . public."T" AS t`:          `SELECT public.t.a FROM  public."T" AS t`,
+		"SELECT postgres.t.a FROM postgres.t JOIN postgres.s.u ON true":         "SELECT postgres.t.a FROM postgres.t JOIN s.u ON true",
+		"UPDATE ONLY postgres.public.t SET postgres = 1":                        "UPDATE ONLY public.t SET postgres = 1",
+		"SELECT 'postgres.public.t', a.postgres.b.c FROM x.postgres.y":          "SELECT 'postgres.public.t', a.postgres.b.c FROM x.postgres.y",
 	} {
 		require.Equal(t, want, one(t, sql).SQL, sql)
 	}

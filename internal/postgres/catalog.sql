@@ -81,7 +81,9 @@ BEGIN
 		('pg_database', 'daticurules', 'NULL::text', ''), ('pg_database', 'datcollversion', 'NULL::text', ''),
 		('pg_collation', 'colliculocale', 'NULL::text', 'colllocale'), ('pg_collation', 'collicurules', 'NULL::text', ''),
 		('pg_index', 'indnullsnotdistinct', 'false', ''), ('pg_publication_rel', 'prqual', 'NULL::pg_node_tree', ''),
-		('pg_publication_rel', 'prattrs', 'NULL::int2vector', '')) AS m (c, name, otherwise, later)
+		('pg_publication_rel', 'prattrs', 'NULL::int2vector', ''), ('pg_auth_members', 'oid', 'NULL::oid', ''),
+		('pg_auth_members', 'inherit_option', 'true', ''), ('pg_auth_members', 'set_option', 'true', ''), ('pg_subscription', 'suborigin', '''any''::text', ''),
+		('pg_subscription', 'subpasswordrequired', 'true', ''), ('pg_subscription', 'subrunasowner', 'false', '')) AS m (c, name, otherwise, later)
 		WHERE c = catalog AND name <> ALL (columns) LOOP
 		expressions := expressions || (CASE WHEN missing.later = ANY (columns) THEN missing.later ELSE missing.otherwise END || ' AS ' || missing.name);
 	END LOOP;
@@ -102,6 +104,10 @@ CALL sys.show_instead('pg_am', 'amname', $$CASE amname WHEN 'btree' THEN 'btree_
 CALL sys.show_instead('pg_collation', 'collname', 'collname', 'true');
 
 CALL sys.show_instead('pg_publication_rel', 'prrelid', 'prrelid', 'true');
+
+CALL sys.show_instead('pg_auth_members', 'roleid', 'roleid', 'true');
+
+CALL sys.show_instead('pg_subscription', 'subname', 'subname', 'true');
 
 DO $do$
 BEGIN
@@ -141,6 +147,17 @@ AS $$SELECT sys.constraint_definition(sys.engine_constraint($1), $1)$$;
 
 CREATE OR REPLACE FUNCTION pg_catalog.pg_get_constraintdef(oid, boolean) RETURNS text LANGUAGE sql STABLE
 AS $$SELECT sys.constraint_definition(sys.engine_constraint($1, $2), $1)$$;
+
+-- Names of tables may begin with the database's, as in information_schema.
+CREATE FUNCTION sys.engine_regclass(text) RETURNS regclass LANGUAGE internal STABLE STRICT AS 'text_regclass';
+
+CREATE FUNCTION sys.engine_to_regclass(text) RETURNS regclass LANGUAGE internal STABLE STRICT AS 'to_regclass';
+
+CREATE OR REPLACE FUNCTION pg_catalog.regclass(text) RETURNS regclass LANGUAGE sql STABLE
+AS $$SELECT sys.engine_regclass(pg_catalog.regexp_replace($1, '^\s*(?:"postgres"|[Pp][Oo][Ss][Tt][Gg][Rr][Ee][Ss])\s*\.\s*((?:"(?:[^"]|"")+"|[^".]+)\.\s*(?:"(?:[^"]|"")+"|[^".]+))$', '\1'))$$;
+
+CREATE OR REPLACE FUNCTION pg_catalog.to_regclass(text) RETURNS regclass LANGUAGE sql STABLE
+AS $$SELECT sys.engine_to_regclass(pg_catalog.regexp_replace($1, '^\s*(?:"postgres"|[Pp][Oo][Ss][Tt][Gg][Rr][Ee][Ss])\s*\.\s*((?:"(?:[^"]|"")+"|[^".]+)\.\s*(?:"(?:[^"]|"")+"|[^".]+))$', '\1'))$$;
 
 -- Nothing can be installed, and the version is DSQL's.
 DO $do$
