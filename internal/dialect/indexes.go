@@ -5,11 +5,11 @@ import "slices"
 // indexRules apply to CREATE INDEX:
 // https://docs.aws.amazon.com/aurora-dsql/latest/userguide/create-index-syntax-support.html
 var indexRules = []Rule{
+	begins("CREATE INDEX CONCURRENTLY", "create unique? index async? concurrently", "CONCURRENTLY not supported for CREATE INDEX", Observed, "CREATE INDEX CONCURRENTLY ON t (n)"),
 	special("CREATE INDEX USING", "USING not supported for CREATE INDEX", Observed, "CREATE INDEX ASYNC ON t USING btree (n)", when("USING not supported for CREATE INDEX", func(ts []token) bool {
 		method, clause := accessMethod(ts)
 		return clause != nil && method != "btree_index"
 	})),
-	begins("CREATE INDEX CONCURRENTLY", "create unique? index async? concurrently", "CONCURRENTLY not supported for CREATE INDEX", Observed, "CREATE INDEX CONCURRENTLY ON t (n)"),
 	special("CREATE INDEX without ASYNC", noSyncIndex, Recorded, "CREATE INDEX ON t (n)", when(noSyncIndex, func(ts []token) bool {
 		return has(ts, "create unique? index") && !has(ts, "create unique? index async")
 	})),

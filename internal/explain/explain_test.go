@@ -127,6 +127,7 @@ func TestExplainAnswersToStatements(t *testing.T) {
 		{"size limit", "54000", "transaction size limit 10mb exceeded", []string{"10 MiB", "batches"}},
 		{"age limit", "54000", "transaction age limit of 300s exceeded", []string{"5 minutes"}},
 		{"key size", "54000", "key size too large", []string{"1 KiB"}},
+		{"statistics target", "22023", "statistics target 101 exceeds maximum allowed value of 100", []string{"up to 100"}},
 		{"other limit", "54000", "more than 24 indexes per table are not allowed", []string{"CHAP_quotas"}},
 		{"memory", "53200", "query requires too much temp space, out of memory.", []string{"128 MiB"}},
 		{"memory, as observed", "54000", "query requires more than allowed temp space of 131072 KB to execute", []string{"128 MiB"}},

@@ -60,6 +60,7 @@ var limitCases = []stateCase{
 	{"54000", "key size", "A primary key or index key can be up to about 1 KiB in total. Index a shorter column, or a hash of a long one."},
 	{"54011", "", "A key can have up to 8 columns, and a table up to 255. Use a shorter key, or split the table."},
 	{"08P01", "invalid message length", "A protocol message can be up to 10 MiB. Send fewer rows or smaller values in one statement."},
+	{"22023", "statistics target", "DSQL allows a statistics target of up to 100. Use 100 or less."},
 	{"54000", "", "The statement exceeds a limit of DSQL, and retrying unchanged cannot succeed" + quotas + "."},
 	{"54001", "", "The expression is nested too deeply. Pass a long list as one array parameter, column = ANY($1), instead of a chain of OR."},
 }
