@@ -82,7 +82,7 @@ func (f *frontend) handleQuery(m message) {
 	f.settle()
 	f.resetTransaction()
 	statements := dialect.Parse(m.text())
-	if len(statements) > 1 {
+	if len(statements) > 1 || f.locksAlone(&statements[0]) {
 		f.execStatements(statements)
 		return
 	}

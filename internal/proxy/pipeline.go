@@ -26,7 +26,7 @@ func (f *frontend) executeHeld(sync bool) (answered bool) {
 	f.held = nil
 	ddl := h.statement.Kind == dialect.DDL
 	inBlock := f.inTransaction()
-	asSent := !ddl && (sync || inBlock) && inBlock == f.tx.savepoint && !f.tx.isolated && !f.tx.yielded && h.rollbacks == f.rollbacks
+	asSent := !ddl && !f.locksAlone(h.statement) && (sync || inBlock) && inBlock == f.tx.savepoint && !f.tx.isolated && !f.tx.yielded && h.rollbacks == f.rollbacks
 	if asSent {
 		f.skipping = !f.executeAsSent(h, sync)
 		return sync
@@ -34,7 +34,7 @@ func (f *frontend) executeHeld(sync bool) (answered bool) {
 	if f.skipping = !f.drain(); f.skipping {
 		return false
 	}
-	if !sync && !inBlock {
+	if !inBlock && (!sync || f.locksAlone(h.statement)) {
 		f.execInternal("BEGIN")
 		f.inPipeline = true
 	}

@@ -193,9 +193,6 @@ func (s *modelSession) statement(t *testing.T) {
 		s.tx.changes = append(s.tx.changes, change{id, true})
 	case 4:
 		exec("SELECT", "SELECT FROM t WHERE id = $1 FOR UPDATE", id)
-		if !s.inTx {
-			s.tx.changes = nil
-		}
 	case 5:
 		s.told = "UPDATE of all"
 		requireTag(t, s.conn, mode, fmt.Sprintf("UPDATE %d", len(s.tx.rows)), "UPDATE t SET n = n + $1", n)
