@@ -98,7 +98,7 @@ func Run(ctx context.Context, opts ...Option) (*Cluster, error) {
 		return nil, errors.Join(err, c.Close())
 	}
 	if c.kept != nil {
-		if err := c.proxy.LoadFunctions(ctx); err != nil {
+		if err := c.proxy.LoadFunctions(); err != nil {
 			return nil, errors.Join(err, c.Close())
 		}
 	}

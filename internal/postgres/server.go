@@ -163,17 +163,6 @@ func (s *Server) Exec(ctx context.Context, database, sql string, args ...any) er
 	return err
 }
 
-// QueryText runs a query that returns one text, as Exec does.
-func (s *Server) QueryText(ctx context.Context, database, sql string, args ...any) (answer string, err error) {
-	conn, err := s.connect(ctx, database)
-	if err != nil {
-		return "", err
-	}
-	defer conn.Close(context.Background())
-	err = conn.QueryRow(ctx, sql, args...).Scan(&answer)
-	return answer, err
-}
-
 func (s *Server) connect(ctx context.Context, database string) (*pgx.Conn, error) {
 	config := s.config.Copy()
 	config.Database = database

@@ -66,8 +66,8 @@ func (p *Proxy) checkRole(user string) *Refusal {
 	if user == adminRole {
 		return nil
 	}
-	reason, err := p.cfg.Server.QueryText(p.ctx, p.cfg.Database, "SELECT sys.refuse_login($1, $2)", user, p.cfg.Principal)
-	if err != nil {
+	var reason string
+	if err := p.monitor.ask(p, &reason, "SELECT sys.refuse_login($1, $2)", user, p.cfg.Principal); err != nil {
 		return unreachable(err)
 	}
 	if reason == "" {

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"fmt"
 	"regexp"
 	"slices"
@@ -52,8 +51,9 @@ func (f *functions) isCalledIn(sql string) bool {
 
 // LoadFunctions records the functions of a database that was not made by statements through this
 // cluster.
-func (p *Proxy) LoadFunctions(ctx context.Context) error {
-	names, err := p.cfg.Server.QueryText(ctx, p.cfg.Database, `SELECT coalesce(string_agg(lower(p.proname), E'\n'), '')
+func (p *Proxy) LoadFunctions() error {
+	var names string
+	err := p.monitor.ask(p, &names, `SELECT coalesce(string_agg(lower(p.proname), E'\n'), '')
 		FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'sys')`)
 	if err != nil {
 		return fmt.Errorf("dsqltest: listing the functions: %w", err)

@@ -7,7 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// monitor asks PostgreSQL about sessions and tables, over a connection that it opens when it is
+// monitor asks PostgreSQL about roles, sessions and tables, over a connection that it opens when it is
 // first needed.
 type monitor struct {
 	mu   sync.Mutex
@@ -22,9 +22,7 @@ const maxTables = 1000
 
 // blockers returns the process IDs of PostgreSQL's that a session waits for.
 func (m *monitor) blockers(p *Proxy, pid uint32) (blockers []uint32) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	_ = m.query(p, "SELECT pg_blocking_pids($1)", pid).Scan(&blockers)
+	_ = m.ask(p, &blockers, "SELECT pg_blocking_pids($1)", pid)
 	return blockers
 }
 
@@ -47,8 +45,15 @@ func (m *monitor) tablesOf(p *Proxy, sql string) [][]byte {
 	return tables
 }
 
-// query executes a query of one row.
-func (m *monitor) query(p *Proxy, sql string, argument any) pgx.Row {
+// ask executes a query of one value.
+func (m *monitor) ask(p *Proxy, value any, sql string, args ...any) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.query(p, sql, args...).Scan(value)
+}
+
+// query executes a query of one row. m.mu must be held.
+func (m *monitor) query(p *Proxy, sql string, args ...any) pgx.Row {
 	if m.conn == nil || m.conn.IsClosed() {
 		conn, err := p.cfg.Server.Connect(p.ctx, p.cfg.Database)
 		if err != nil {
@@ -56,7 +61,7 @@ func (m *monitor) query(p *Proxy, sql string, argument any) pgx.Row {
 		}
 		m.conn = conn
 	}
-	return m.conn.QueryRow(p.ctx, sql, argument)
+	return m.conn.QueryRow(p.ctx, sql, args...)
 }
 
 // noRow is the row of a query that cannot be executed.
@@ -69,5 +74,6 @@ func (m *monitor) close() {
 	defer m.mu.Unlock()
 	if m.conn != nil {
 		m.conn.Close(context.Background())
+		m.conn = nil
 	}
 }

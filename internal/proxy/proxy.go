@@ -137,6 +137,7 @@ func (g *group) IfUnused(f func()) bool {
 // SetDatabase changes the cluster's database. Call it during [Proxy.IfUnused].
 func (g *group) SetDatabase(name string) {
 	for _, p := range g.all {
+		p.monitor.close() // in the old one
 		p.cfg.Database = name
 	}
 }
