@@ -33,14 +33,14 @@ func (m *monitor) tablesOf(p *Proxy, sql string) [][]byte {
 	if now := p.catalog.Load(); m.tables == nil || m.catalog != now || len(m.tables) >= maxTables {
 		m.tables, m.catalog = make(map[string][][]byte), now
 	}
-	tables, ok := m.tables[sql]
-	if !ok {
-		tables = make([][]byte, 5)
-		err := m.query(p, "SELECT ids::text, schemas::text, names::text, owners::text, plain::text FROM sys.tables_of($1)", sql).
-			Scan(&tables[0], &tables[1], &tables[2], &tables[3], &tables[4])
-		if err == nil {
-			m.tables[sql] = tables
-		}
+	if tables, ok := m.tables[sql]; ok {
+		return tables
+	}
+	tables := make([][]byte, 5)
+	err := m.query(p, "SELECT ids::text, schemas::text, names::text, owners::text, plain::text FROM sys.tables_of($1)", []any{sql},
+		&tables[0], &tables[1], &tables[2], &tables[3], &tables[4])
+	if err == nil {
+		m.tables[sql] = tables
 	}
 	return tables
 }
@@ -49,25 +49,27 @@ func (m *monitor) tablesOf(p *Proxy, sql string) [][]byte {
 func (m *monitor) ask(p *Proxy, value any, sql string, args ...any) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.query(p, sql, args...).Scan(value)
+	return m.query(p, sql, args, value)
 }
 
-// query executes a query of one row. m.mu must be held.
-func (m *monitor) query(p *Proxy, sql string, args ...any) pgx.Row {
-	if m.conn == nil || m.conn.IsClosed() {
-		conn, err := p.cfg.Server.Connect(p.ctx, p.cfg.Database)
-		if err != nil {
-			return noRow{err}
+// query executes a query of one row, again on a new connection if PostgreSQL has ended an old one.
+// m.mu must be held.
+func (m *monitor) query(p *Proxy, sql string, args []any, values ...any) error {
+	for {
+		old := m.conn != nil && !m.conn.IsClosed()
+		if !old {
+			conn, err := p.cfg.Server.Connect(p.ctx, p.cfg.Database)
+			if err != nil {
+				return err
+			}
+			m.conn = conn
 		}
-		m.conn = conn
+		err := m.conn.QueryRow(p.ctx, sql, args...).Scan(values...)
+		if err == nil || !old || !m.conn.IsClosed() {
+			return err
+		}
 	}
-	return m.conn.QueryRow(p.ctx, sql, args...)
 }
-
-// noRow is the row of a query that cannot be executed.
-type noRow struct{ err error }
-
-func (r noRow) Scan(...any) error { return r.err }
 
 func (m *monitor) close() {
 	m.mu.Lock()
