@@ -147,7 +147,8 @@ func TestExecutionModesAreAsDocumented(t *testing.T) {
 	}
 }
 
-// TCP's own round trip comes before these. Closing is none: nothing answers Terminate.
+// TCP's own round trip comes before these. The connection stays open: Terminate would be
+// counted, though nothing answers it.
 func TestConnectingTakesThreeRoundTrips(t *testing.T) {
 	c := startCluster(t)
 	pool, trips := modePool(t, c, "")

@@ -59,7 +59,7 @@ func (c *Cluster) createKept(ctx context.Context) error {
 	return nil
 }
 
-// isDuplicate reports whether what was to be created exists.
+// isDuplicate reports whether err says that the database or role exists.
 func isDuplicate(err error) bool {
 	var e *pgconn.PgError
 	return errors.As(err, &e) && (e.Code == "42P04" || e.Code == "42710")

@@ -51,24 +51,25 @@ func (c *Cluster) ApplySchema(ctx context.Context, fsys fs.FS) error {
 	return c.applyUnits(ctx, units)
 }
 
-// copySchema gives the cluster a copy of the schema's database, and returns false if a client has
-// connected meanwhile.
+// copySchema switches an unused cluster to a copy of the schema's database. It reports false if a
+// client connected first.
 func (c *Cluster) copySchema(ctx context.Context, files map[string]string, units []schema.Unit) (bool, error) {
-	template, err := c.schemaTemplate(ctx, files, units)
+	source, err := c.schemaTemplate(ctx, files, units)
 	if err != nil {
 		return false, err
 	}
-	database, err := template.copy(ctx, c.server)
+	database, err := source.copy(ctx, c.server)
 	if err != nil {
 		return false, fmt.Errorf("dsqltest: copying the schema: %w", err)
 	}
 	copied := c.proxy.IfUnused(func() {
 		c.proxy.SetDatabase(database)
-		c.proxy.AddFunctions(template.functions)
+		c.proxy.AddFunctions(source.functions)
 		database, _ = c.shared.database.Swap(database).(string)
-		template = c.shared.template
+		source = c.shared.template
 	})
-	return copied, template.giveBack(ctx, c.server, database)
+	// The database that goes back is the cluster's old one, or the copy if a client was faster.
+	return copied, source.giveBack(ctx, c.server, database)
 }
 
 // applyUnits executes a schema, or a part of one.

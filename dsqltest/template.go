@@ -11,7 +11,7 @@ import (
 	"github.com/go-dsql/dsql/internal/schema"
 )
 
-// template is a database that those of clusters are copies of. It stays until the process ends.
+// template is a database that clusters' databases are copied from. It stays until the process ends.
 type template struct {
 	mu        sync.Mutex
 	database  string // empty: not made yet
@@ -57,7 +57,7 @@ func (c *Cluster) roleTemplate(ctx context.Context) (*template, error) {
 	if len(c.roles) == 0 {
 		return blank, nil
 	}
-	return c.template(nil, func(t *template) error {
+	return c.templateFor(nil, func(t *template) error {
 		database, err := blank.copy(ctx, c.server)
 		if err != nil {
 			return err
@@ -72,7 +72,7 @@ func (c *Cluster) roleTemplate(ctx context.Context) (*template, error) {
 
 // schemaTemplate returns the template with the cluster's roles and a schema.
 func (c *Cluster) schemaTemplate(ctx context.Context, files map[string]string, units []schema.Unit) (*template, error) {
-	return c.template(files, func(t *template) error {
+	return c.templateFor(files, func(t *template) error {
 		var opts []Option
 		for _, role := range c.roles {
 			opts = append(opts, WithRole(role))
@@ -90,9 +90,9 @@ func (c *Cluster) schemaTemplate(ctx context.Context, files map[string]string, u
 	})
 }
 
-// template returns the template with the cluster's roles and a schema's files, and makes it if there
-// is none.
-func (c *Cluster) template(files map[string]string, make func(*template) error) (*template, error) {
+// templateFor returns the template with the cluster's roles and a schema's files, and builds it if
+// there is none.
+func (c *Cluster) templateFor(files map[string]string, build func(*template) error) (*template, error) {
 	made, _ := templates.LoadOrStore(sha256.Sum256(fmt.Appendf(nil, "%q%q", c.roles, files)), newTemplate(""))
 	t := made.(*template)
 	t.mu.Lock()
@@ -100,13 +100,13 @@ func (c *Cluster) template(files map[string]string, make func(*template) error) 
 	if t.database != "" {
 		return t, nil
 	}
-	return t, make(t)
+	return t, build(t)
 }
 
 func createRoles(ctx context.Context, server *postgres.Server, database string, roles ...string) error {
 	conn, err := server.Connect(ctx, database)
 	if err != nil {
-		return err
+		return fmt.Errorf("dsqltest: creating roles: %w", err)
 	}
 	defer conn.Close(context.Background())
 	for _, role := range roles {

@@ -22,12 +22,12 @@ var (
 // txRun is a run of RunTx together with its first attempt, in one allocation.
 type txRun struct {
 	run
-	first attemptTx
+	firstAttempt attemptTx
 }
 
 // attempt runs fn once in a transaction of its own.
 func (r *txRun) attempt(ctx context.Context, db TxBeginner, fn func(pgx.Tx) error) *failure {
-	tx := &r.first
+	tx := &r.firstAttempt
 	if r.attempts > 0 {
 		tx = &attemptTx{} // the callback may have kept the first
 	}

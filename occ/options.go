@@ -34,7 +34,7 @@ const (
 	elapsedLimit  = 24 * time.Hour
 )
 
-// set sets the defaults, and then what opts say.
+// set applies the defaults, then opts.
 func (p *policy) set(opts []RetryOption) error {
 	p.maxElapsed, p.conflictWait = defaultMaxElapsed, conflictWait
 	for i, opt := range opts {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -140,54 +138,4 @@ func withContext(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: %w", contextError(ctx), err)
 	}
 	return err
-}
-
-// interrupter ends a statement that a callback has in flight, whatever context the callback gave to
-// it. stop must be called when the callback has returned, or panicked.
-type interrupter struct {
-	pg      *pgconn.PgConn // nil: a driver that is not pgx
-	stopCtx func() bool    // may be nil
-	timer   *time.Timer    // may be nil
-
-	mu                   sync.Mutex
-	stopped, interrupted bool
-}
-
-// start interrupts when the time of WithMaxElapsed is over.
-func (i *interrupter) start(r *run, pg *pgconn.PgConn) {
-	i.pg = pg
-	if pg != nil && r.interrupts {
-		i.timer = time.AfterFunc(r.left(), i.interrupt)
-	}
-}
-
-// after interrupts a grace after ctx has ended.
-func (i *interrupter) after(ctx context.Context) {
-	if i.pg != nil && i.stopCtx == nil && ctx.Done() != nil {
-		i.stopCtx = context.AfterFunc(ctx, func() { time.AfterFunc(grace, i.interrupt) })
-	}
-}
-
-func (i *interrupter) interrupt() {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if !i.stopped {
-		i.interrupted = true
-		_ = i.pg.Conn().SetDeadline(time.Unix(1, 0))
-	}
-}
-
-func (i *interrupter) stop() {
-	if i.stopCtx != nil {
-		i.stopCtx()
-	}
-	if i.timer != nil {
-		i.timer.Stop()
-	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.interrupted && !i.stopped && !i.pg.IsClosed() {
-		_ = i.pg.Conn().SetDeadline(time.Time{})
-	}
-	i.stopped = true
 }

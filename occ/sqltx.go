@@ -88,13 +88,7 @@ func (r *run) sqlAttempt(ctx context.Context, db *sql.DB, o *sql.TxOptions, fn f
 	// Does nothing after a commit; deferred for panic and runtime.Goexit.
 	defer r.sqlRollback(ctx, tx, s, cancel)
 
-	err = func() error {
-		var i interrupter
-		i.start(r, s.pg)
-		i.after(ctx)
-		defer i.stop()
-		return fn(tx)
-	}()
+	err = r.interruptible(ctx, s.pg, func() error { return fn(tx) })
 	if failed := s.endedItself(err); failed != nil {
 		return failed
 	}

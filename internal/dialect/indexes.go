@@ -44,7 +44,7 @@ func afterIndexed(ts []token) []token {
 	return rest
 }
 
-// accessMethod returns the method of a USING clause, and the clause; nil if there is none.
+// accessMethod returns the method of a USING clause and the clause, or nil without one.
 func accessMethod(ts []token) (method string, clause []token) {
 	after := afterIndexed(ts)
 	using, ok := match(after, "using")
@@ -55,7 +55,7 @@ func accessMethod(ts []token) (method string, clause []token) {
 	return method, after[:len(after)-len(rest)]
 }
 
-// keys returns those of CREATE INDEX ASYNC.
+// keys returns the keys of CREATE INDEX ASYNC.
 func keys(ts []token) [][]token {
 	rest, ok := match(ts, "create unique? index async")
 	if !ok {

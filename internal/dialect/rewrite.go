@@ -82,19 +82,3 @@ func withCatalogName(sql string, ts []token) string {
 	}
 	return sql[:ts[0].start] + source{sql, ts}.edited(edits) + sql[ts[len(ts)-1].end:]
 }
-
-// namesDatabase reports whether a token is the database before a schema: in the name of a table,
-// or in that of a column, which then has four parts.
-func namesDatabase(ts []token, i int) bool {
-	if ts[i].text != "postgres" || i == 0 || ts[i-1].is(".") {
-		return false
-	}
-	parts := 0
-	for rest := ts[i:]; len(rest) > 0 && rest[0].isName(); rest = rest[2:] {
-		parts++
-		if len(rest) == 1 || !rest[1].is(".") {
-			break
-		}
-	}
-	return parts == 4 || parts == 3 && followedBy(ts[i-1:], "from", "join", "into", "update", "table", "only", "exists", "view", "references")
-}

@@ -187,7 +187,7 @@ func (s source) writesInWith() bool {
 // rewrite replaces DSQL's own SQL by PostgreSQL's.
 func (s source) rewrite(st *Statement) {
 	if rest, ok := match(s.ts, "create unique? index async"); ok {
-		if _, clause := accessMethod(s.ts); clause != nil { // the engine has another name for it
+		if _, clause := accessMethod(s.ts); clause != nil { // PostgreSQL calls it btree
 			start, end := clause[0].start, clause[len(clause)-1].end
 			s.sql = s.sql[:start] + strings.Repeat(" ", end-start) + s.sql[end:]
 		}

@@ -2,7 +2,8 @@
 -- semicolon and an empty line.
 
 -- The tables that statements name; also those that functions name, if the statements call any, and
--- those that are bound to them by foreign keys. A table is plain if sys.copy_table need not help.
+-- those that are bound to them by foreign keys. A table is plain if a copy needs
+-- only CREATE TABLE LIKE and its rows.
 CREATE FUNCTION sys.tables_of(statements text, OUT ids oid[], OUT schemas name[], OUT names name[], OUT owners name[], OUT plain boolean[])
 LANGUAGE sql STABLE AS $$
 	WITH RECURSIVE functions AS (
@@ -36,8 +37,9 @@ CREATE FUNCTION sys.columns_of(t oid) RETURNS text LANGUAGE sql STABLE AS $$
 $$;
 
 -- Copies tables for a transaction that will fail at COMMIT. The copies hide the tables and are not
--- visible to others. The arguments are what sys.tables_of returns: it takes longer than the rest,
--- as does planning of queries, which are avoided here therefore. Returns the names of the tables.
+-- visible to others. The arguments are what sys.tables_of returns. Planning is slow, so plpgsql
+-- here avoids queries, and sys.tables_of, the slowest part, is called by the proxy, which caches it.
+-- Returns the names of the tables.
 CREATE FUNCTION sys.copy_tables(ids oid[], schemas name[], names name[], owners name[], plain boolean[]) RETURNS TABLE (copied_schema name, copied_name name)
 LANGUAGE plpgsql SECURITY DEFINER SET session_replication_role = replica AS $$
 DECLARE

@@ -70,7 +70,7 @@ CREATE FUNCTION sys.acl_name(role oid) RETURNS text LANGUAGE sql STABLE AS $$
 	SELECT '"' || pg_catalog.replace(pg_catalog.pg_get_userbyid(role), '"', '""') || '"'
 $$;
 
--- A list of privileges with one role in place of another.
+-- Returns a list of privileges with one role replaced by another.
 CREATE FUNCTION sys.replace_in_acl(acl aclitem[], who oid, successor oid) RETURNS aclitem[] LANGUAGE sql STABLE SET search_path = pg_catalog AS $$
 	SELECT array_agg((CASE x.grantee WHEN 0 THEN '' ELSE sys.acl_name(CASE x.grantee WHEN who THEN successor ELSE x.grantee END) END
 		|| substring(item::text FROM '^(?:"(?:[^"]|"")*"|[^"=]*)(=[a-zA-Z*]*/)')

@@ -31,8 +31,8 @@ type Server struct {
 	lifeline *os.File     // closing it stops the server; the kernel does so when the process ends
 	ended    func() error // waits for the supervisor
 
-	turn  chan struct{} // holds a value while admin is in use
-	admin *pgx.Conn     // the only session in template1, which is therefore free to be copied
+	turn  chan struct{} // holds a value while super is in use
+	super *pgx.Conn     // the superuser's, and the only session in template1, which is therefore free to be copied
 }
 
 // shared is the process's server. The channel is a lock that honors a context while waiting.
@@ -113,7 +113,7 @@ func (s *Server) DropDatabase(ctx context.Context, name string) error {
 }
 
 // EndSessions ends the sessions of a database and waits for their end, which takes milliseconds.
-// PostgreSQL's own statements look again only after a tenth of a second.
+// DROP DATABASE … WITH (FORCE) polls only every 100 ms.
 func (s *Server) EndSessions(ctx context.Context, name string) error {
 	for {
 		tag, err := s.administer(ctx, "SELECT pg_terminate_backend(pid) FROM engine_pg_stat_activity WHERE datname = $1", name)
@@ -133,12 +133,12 @@ func (s *Server) administer(ctx context.Context, sql string, args ...any) (tag p
 	case <-ctx.Done():
 		return tag, ctx.Err()
 	}
-	if s.admin == nil || s.admin.IsClosed() {
-		if s.admin, err = s.connect(ctx, Blank); err != nil {
+	if s.super == nil || s.super.IsClosed() {
+		if s.super, err = s.Connect(ctx, Blank); err != nil {
 			return tag, err
 		}
 	}
-	return s.admin.Exec(ctx, sql, args...)
+	return s.super.Exec(ctx, sql, args...)
 }
 
 // WriteFile creates a file in the server's directory, which only this process's user and
@@ -154,7 +154,7 @@ func (s *Server) WriteFile(name string, content []byte) (path string, err error)
 
 // Exec runs a statement as superuser, in a session of its own.
 func (s *Server) Exec(ctx context.Context, database, sql string, args ...any) error {
-	conn, err := s.connect(ctx, database)
+	conn, err := s.Connect(ctx, database)
 	if err != nil {
 		return err
 	}
@@ -163,7 +163,8 @@ func (s *Server) Exec(ctx context.Context, database, sql string, args ...any) er
 	return err
 }
 
-func (s *Server) connect(ctx context.Context, database string) (*pgx.Conn, error) {
+// Connect opens a session as superuser.
+func (s *Server) Connect(ctx context.Context, database string) (*pgx.Conn, error) {
 	config := s.config.Copy()
 	config.Database = database
 	return pgx.ConnectConfig(ctx, config)
@@ -171,8 +172,8 @@ func (s *Server) connect(ctx context.Context, database string) (*pgx.Conn, error
 
 func quote(name string) string { return pgx.Identifier{name}.Sanitize() }
 
-// adminConfig returns the configuration with which connect connects through Dial.
-func (s *Server) adminConfig() (*pgx.ConnConfig, error) {
+// superuserConfig returns the configuration with which Connect connects through Dial.
+func (s *Server) superuserConfig() (*pgx.ConnConfig, error) {
 	pool, err := connstring.Parse("/", "dsqltest", "")
 	if err != nil {
 		return nil, fmt.Errorf("dsqltest: %w", err)

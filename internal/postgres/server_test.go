@@ -168,7 +168,7 @@ func TestDatabasesAreMadeInOneSession(t *testing.T) {
 	}
 	require.Zero(t, dials)
 
-	require.NoError(t, s.admin.Close(t.Context()))
+	require.NoError(t, s.super.Close(t.Context()))
 	require.NoError(t, s.CreateDatabase(t.Context(), "blank"))
 	require.Equal(t, 1, dials, "a session that has ended is replaced")
 	conn, err := s.Connect(t.Context(), "blank")

@@ -8,7 +8,7 @@ ALTER SCHEMA public OWNER TO admin;
 -- As from PostgreSQL 15 on.
 REVOKE CREATE ON SCHEMA public FROM PUBLIC;
 
--- Nobody needs them, and they are two thirds of what each process copies.
+-- Unused, and two thirds of what each process copies.
 UPDATE pg_database SET datistemplate = false WHERE datname = 'template0';
 
 DROP DATABASE template0;

@@ -55,7 +55,7 @@ func supervise(ctx context.Context, acc account, in installation, template strin
 		s.data, s.files = data, kept.dir
 	}
 	var err error
-	if s.config, err = s.adminConfig(); err != nil {
+	if s.config, err = s.superuserConfig(); err != nil {
 		return nil, err
 	}
 	stdin, lifeline, err := os.Pipe()

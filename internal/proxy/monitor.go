@@ -20,7 +20,7 @@ type monitor struct {
 // maxTables bounds monitor.tables.
 const maxTables = 1000
 
-// blockers returns the process IDs of PostgreSQL's that a session waits for.
+// blockers returns the PIDs of the PostgreSQL backends that block a session.
 func (m *monitor) blockers(p *Proxy, pid uint32) (blockers []uint32) {
 	_ = m.ask(p, &blockers, "SELECT pg_blocking_pids($1)", pid)
 	return blockers

@@ -89,13 +89,13 @@ type group struct {
 	functions  functions
 	redoing    sync.Mutex    // held while a transaction executes its writes again
 	unblocking sync.Mutex    // held while a session looks for those that block it
-	copying    chan struct{} // has room for the sessions that may copy tables at a time
+	copying    chan struct{} // a semaphore: sessions that copy tables
 
 	linked sync.Mutex
 	all    []*Proxy
 }
 
-// newGroup lets copies of tables, which transactions need that will not commit, take half of the
+// newGroup limits table copies, which only serve transactions that will fail, to half of the
 // processors.
 func newGroup() *group {
 	return &group{copying: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}

@@ -158,8 +158,8 @@ func (s *session) repeat(w *write) (replies []message) {
 }
 
 // redo rolls back the transaction's writes and executes them again, and then w, if not nil. It
-// returns w's replies. Only one session of the cluster that has rows does so at a time, so that no
-// two take them from each other forever.
+// returns w's replies. Only one session that holds rows does so at a time, so that two do not take
+// rows from each other forever.
 func (s *session) redo(w *write) (replies []message, t trouble) {
 	if len(s.tx.log) > 0 {
 		s.proxy.redoing.Lock()
