@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -65,14 +66,18 @@ func TestEveryServerIsPlotted(t *testing.T) {
 	}
 }
 
-// One number of workers, one value, a value of 1 or nothing but failures can be plotted too.
+// One number of workers, one value, a value of 1 or nothing but failures can be plotted too. The
+// markers, which are rings, are in the legend and in each panel that has the value.
 func TestTablesWithFewValuesArePlotted(t *testing.T) {
-	for _, p99 := range []string{"never", "1.0", "20", "0.3"} {
+	ring := regexp.MustCompile(`<path d="[^"]*A[^"]*Z"`)
+	for p99, markers := range map[string]int{"never": 2, "1.0": 3, "20": 3, "0.3": 3} {
 		file := filepath.Join(t.TempDir(), "few.svg")
 		require.NoError(t, plotTable("few", header+"| 32 | `RunTx` | 26 | 0 | 2.64 | 280 | 300 | "+p99+" | 1214 | 1.0 |\n", file))
 		svg, err := os.ReadFile(file)
 		require.NoError(t, err)
 		require.Contains(t, string(svg), ">32<")
+		require.Contains(t, string(svg), ">RunTx<")
+		require.Len(t, ring.FindAll(svg, -1), markers, p99)
 	}
 }
 

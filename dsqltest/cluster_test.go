@@ -163,9 +163,15 @@ func TestPrintingShowsNoSecret(t *testing.T) {
 
 func BenchmarkStart(b *testing.B) {
 	Start(b).Close()
+	var closing time.Duration
 	for b.Loop() {
 		c, err := Run(b.Context())
 		require.NoError(b, err)
+		b.StopTimer()
+		began := time.Now()
 		require.NoError(b, c.Close())
+		closing += time.Since(began)
+		b.StartTimer()
 	}
+	b.ReportMetric(float64(closing.Microseconds())/1000/float64(b.N), "ms/close")
 }

@@ -149,15 +149,18 @@ CREATE OR REPLACE FUNCTION pg_catalog.pg_get_constraintdef(oid, boolean) RETURNS
 AS $$SELECT sys.constraint_definition(sys.engine_constraint($1, $2), $1)$$;
 
 -- Names of tables may begin with the database's, as in information_schema.
+CREATE FUNCTION sys.without_database(text) RETURNS text LANGUAGE sql IMMUTABLE STRICT
+AS $$SELECT pg_catalog.regexp_replace($1, '^\s*(?:"postgres"|[Pp][Oo][Ss][Tt][Gg][Rr][Ee][Ss])\s*\.\s*((?:"(?:[^"]|"")+"|[^".]+)\.\s*(?:"(?:[^"]|"")+"|[^".]+))$', '\1')$$;
+
 CREATE FUNCTION sys.engine_regclass(text) RETURNS regclass LANGUAGE internal STABLE STRICT AS 'text_regclass';
 
 CREATE FUNCTION sys.engine_to_regclass(text) RETURNS regclass LANGUAGE internal STABLE STRICT AS 'to_regclass';
 
 CREATE OR REPLACE FUNCTION pg_catalog.regclass(text) RETURNS regclass LANGUAGE sql STABLE
-AS $$SELECT sys.engine_regclass(pg_catalog.regexp_replace($1, '^\s*(?:"postgres"|[Pp][Oo][Ss][Tt][Gg][Rr][Ee][Ss])\s*\.\s*((?:"(?:[^"]|"")+"|[^".]+)\.\s*(?:"(?:[^"]|"")+"|[^".]+))$', '\1'))$$;
+AS $$SELECT sys.engine_regclass(sys.without_database($1))$$;
 
 CREATE OR REPLACE FUNCTION pg_catalog.to_regclass(text) RETURNS regclass LANGUAGE sql STABLE
-AS $$SELECT sys.engine_to_regclass(pg_catalog.regexp_replace($1, '^\s*(?:"postgres"|[Pp][Oo][Ss][Tt][Gg][Rr][Ee][Ss])\s*\.\s*((?:"(?:[^"]|"")+"|[^".]+)\.\s*(?:"(?:[^"]|"")+"|[^".]+))$', '\1'))$$;
+AS $$SELECT sys.engine_to_regclass(sys.without_database($1))$$;
 
 -- Nothing can be installed, and the version is DSQL's.
 DO $do$

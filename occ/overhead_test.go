@@ -3,6 +3,8 @@ package occ_test
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -13,8 +15,8 @@ import (
 	"github.com/go-dsql/dsql/occ"
 )
 
-// Retry and a serial key add no round trips to what they run, in any mode; a key that queues after a
-// conflict neither.
+// Retry and a serial key add no round trips to what they run, in any mode, nor does a key that queues
+// after a conflict.
 func TestRetryAndSerialKeyTakeNoRoundTrips(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
@@ -59,8 +61,8 @@ func TestRetryAndSerialKeyTakeNoRoundTrips(t *testing.T) {
 }
 
 // What RunBatch and a cold serial key allocate themselves is bounded. Most of RunBatch is the trace
-// by which it knows whether the batch has committed. The server's allocations, in
-// the same process, are the same on both sides.
+// by which it knows whether the batch has committed. The server's allocations, in the same process,
+// are the same on both sides.
 func TestAllocationsOfRunBatchAndSerialKey(t *testing.T) {
 	ctx := t.Context()
 	s := startSQL(t)
@@ -83,6 +85,10 @@ func TestAllocationsOfRunBatchAndSerialKey(t *testing.T) {
 	keyed := count(func() error { return occ.RunTx(ctx, s.pool, fn, key) })
 	report := fmt.Sprintf("SendBatch %v, RunBatch %v; RunTx %v, with a serial key %v", plain, batch, run, keyed)
 	t.Log(report)
-	require.LessOrEqual(t, batch, plain+64, report)
-	require.LessOrEqual(t, keyed, run+4, report)
+	limit := plain + 44
+	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
+		limit += 20 // with -race, sync.Pool drops some of what is put into it
+	}
+	require.LessOrEqual(t, batch, limit, report)
+	require.LessOrEqual(t, keyed, run+2, report)
 }
