@@ -48,6 +48,8 @@ type shared struct {
 	database atomic.Value // string: its name on the PostgreSQL server
 	targeted atomic.Bool  // a fault by target has been set
 	changed  atomic.Bool  // by ApplySchema or a fault by target
+
+	replacing sync.Mutex // held while database changes, so that a fault by target is in the new one
 }
 
 // database returns the name of the cluster's database, or "" before it is made.

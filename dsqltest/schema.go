@@ -62,7 +62,13 @@ func (c *Cluster) copySchema(ctx context.Context, files map[string]string, units
 	if err != nil {
 		return false, fmt.Errorf("dsqltest: copying the schema: %w", err)
 	}
-	copied := c.proxy.IfUnused(func() {
+	copied := false
+	c.proxy.IfUnused(func() {
+		c.shared.replacing.Lock()
+		defer c.shared.replacing.Unlock()
+		if copied = !c.shared.targeted.Load(); !copied {
+			return
+		}
 		c.proxy.SetDatabase(database)
 		c.proxy.AddFunctions(source.functions)
 		database, _ = c.shared.database.Swap(database).(string)

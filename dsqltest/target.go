@@ -38,9 +38,12 @@ func (c *Cluster) FailIndexJobs(details string) error {
 func (c *Cluster) setTargetFault(method, sql string, args ...any) error {
 	ctx, cancel := context.WithTimeout(context.Background(), targetTimeout)
 	defer cancel()
-	c.shared.targeted.Store(true)
+	c.shared.replacing.Lock()
 	c.shared.changed.Store(true)
-	if err := c.server.Exec(ctx, c.database(), sql, args...); err != nil {
+	c.shared.targeted.Store(true)
+	database := c.database()
+	c.shared.replacing.Unlock()
+	if err := c.server.Exec(ctx, database, sql, args...); err != nil {
 		return fmt.Errorf("dsqltest: %s: %w", method, err)
 	}
 	return nil

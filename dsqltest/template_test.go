@@ -3,6 +3,7 @@ package dsqltest
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -82,4 +83,47 @@ func TestFailedRoleLeavesNoTemplate(t *testing.T) {
 	_, err := Run(ctx, WithRole("canceled"))
 	require.ErrorIs(t, err, context.Canceled)
 	require.NoError(t, newPool(t, Start(t, WithRole("canceled")), dsql.WithUser("canceled")).Ping(t.Context()))
+}
+
+// A cluster that is closed gets no schema, and leaves nothing to the next cluster.
+func TestSchemaOfAClosedCluster(t *testing.T) {
+	closed := Start(t)
+	require.NoError(t, closed.Close())
+	files := fsOf("1.sql", "CREATE TABLE t (id int PRIMARY KEY)")
+	require.Error(t, closed.ApplySchema(t.Context(), files))
+	for range cap(blank.unused) + 1 {
+		apply(t, connect(t, Start(t)), "SELECT 1")
+	}
+}
+
+// A fault that is set while a schema is applied is the cluster's own, and not the next one's.
+func TestFaultDuringApplySchema(t *testing.T) {
+	files := fsOf("1.sql", "CREATE TABLE t (id int PRIMARY KEY, n int)")
+	Schema(t, Start(t), files) // makes the template
+	for i := range 5 {
+		c := Start(t)
+		applied := make(chan error, 1)
+		go func() { applied <- c.ApplySchema(context.Background(), files) }()
+		time.Sleep(time.Duration(i) * 2 * time.Millisecond)
+		require.NoError(t, c.FailIndexJobs("no space"))
+		require.NoError(t, <-applied)
+		require.Equal(t, "failed", indexJob(t, c))
+
+		next := Start(t)
+		Schema(t, next, files)
+		require.Equal(t, "completed", indexJob(t, next))
+	}
+}
+
+// indexJob returns the status of the job of a new index, once it has ended.
+func indexJob(t *testing.T, c *Cluster) (status string) {
+	t.Helper()
+	conn := connect(t, c)
+	var id string
+	require.NoError(t, conn.QueryRow(t.Context(), "CREATE INDEX ASYNC ON t (n)").Scan(&id))
+	require.Eventually(t, func() bool {
+		require.NoError(t, conn.QueryRow(t.Context(), "SELECT status FROM sys.jobs WHERE job_id = $1", id).Scan(&status))
+		return status == "failed" || status == "completed"
+	}, 10*time.Second, 10*time.Millisecond)
+	return status
 }

@@ -67,7 +67,7 @@ func (p *Proxy) checkRole(user string) *Refusal {
 		return nil
 	}
 	var reason string
-	if err := p.monitor.ask(p, &reason, "SELECT sys.refuse_login($1, $2)", user, p.cfg.Principal); err != nil {
+	if err := p.monitor.ask(p, "SELECT sys.refuse_login($1, $2)", []any{user, p.cfg.Principal}, &reason); err != nil {
 		return unreachable(err)
 	}
 	if reason == "" {

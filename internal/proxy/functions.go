@@ -53,8 +53,8 @@ func (f *functions) isCalledIn(sql string) bool {
 // cluster.
 func (p *Proxy) LoadFunctions() error {
 	var names string
-	err := p.monitor.ask(p, &names, `SELECT coalesce(string_agg(lower(p.proname), E'\n'), '')
-		FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'sys')`)
+	err := p.monitor.ask(p, `SELECT coalesce(string_agg(lower(p.proname), E'\n'), '')
+		FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'sys')`, nil, &names)
 	if err != nil {
 		return fmt.Errorf("dsqltest: listing the functions: %w", err)
 	}

@@ -26,7 +26,7 @@ func (s *session) isolate(t trouble) {
 func (s *session) copyTables(sql string) {
 	s.proxy.copying <- struct{}{}
 	defer func() { <-s.proxy.copying }()
-	for _, m := range s.call("SELECT * FROM sys.copy_tables($1, $2, $3, $4, $5)", s.proxy.monitor.tablesOf(s.proxy, sql)...) {
+	for _, m := range s.call("SELECT * FROM sys.copy_tables($1, $2, $3, $4, $5)", s.proxy.tables.of(s.proxy, sql)...) {
 		var row pgproto3.DataRow
 		if m.kind() == 'D' && row.Decode(m.body()) == nil && len(row.Values) == 2 {
 			s.tx.copies = append(s.tx.copies, copied(string(row.Values[0]), string(row.Values[1])))
@@ -43,7 +43,7 @@ func (s *session) locksAlone(st *dialect.Statement) bool {
 // markLocked has the rows that the transaction has locked FOR UPDATE conflict with transactions
 // that began before its end: PostgreSQL forgets locks. It returns false if it fails.
 func (s *session) markLocked() bool {
-	return s.tx.locked == "" || !hasError(s.call("SELECT sys.mark_locked($1, $2, $3)", s.proxy.monitor.tablesOf(s.proxy, s.tx.locked)[:3]...))
+	return s.tx.locked == "" || !hasError(s.call("SELECT sys.mark_locked($1, $2, $3)", s.proxy.tables.of(s.proxy, s.tx.locked)[:3]...))
 }
 
 // call executes a query that the client did not send.

@@ -7,75 +7,94 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// monitor asks PostgreSQL about roles, sessions and tables, over a connection that it opens when it is
-// first needed.
-type monitor struct {
+// ownSession is a session of the proxy's own on PostgreSQL, opened when it is first needed.
+type ownSession struct {
 	mu   sync.Mutex
 	conn *pgx.Conn
-
-	tables  map[string][][]byte // what tablesOf has returned
-	catalog int64               // for this version of the schema
 }
 
-// maxTables bounds monitor.tables.
-const maxTables = 1000
-
-// blockers returns the PIDs of the PostgreSQL backends that block a session.
-func (m *monitor) blockers(p *Proxy, pid uint32) (blockers []uint32) {
-	_ = m.ask(p, &blockers, "SELECT pg_blocking_pids($1)", pid)
-	return blockers
+// ask executes a query of one row.
+func (o *ownSession) ask(p *Proxy, sql string, args []any, values ...any) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.query(p, sql, args, values...)
 }
 
-// tablesOf returns the tables that statements name, as five arrays of sys.tables_of.
-func (m *monitor) tablesOf(p *Proxy, sql string) [][]byte {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if now := p.catalog.Load(); m.tables == nil || m.catalog != now || len(m.tables) >= maxTables {
-		m.tables, m.catalog = make(map[string][][]byte), now
-	}
-	if tables, ok := m.tables[sql]; ok {
-		return tables
-	}
-	tables := make([][]byte, 5)
-	err := m.query(p, "SELECT ids::text, schemas::text, names::text, owners::text, plain::text FROM sys.tables_of($1)", []any{sql},
-		&tables[0], &tables[1], &tables[2], &tables[3], &tables[4])
-	if err == nil {
-		m.tables[sql] = tables
-	}
-	return tables
-}
-
-// ask executes a query of one value.
-func (m *monitor) ask(p *Proxy, value any, sql string, args ...any) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.query(p, sql, args, value)
-}
-
-// query executes a query of one row, again on a new connection if PostgreSQL has ended an old one.
-// m.mu must be held.
-func (m *monitor) query(p *Proxy, sql string, args []any, values ...any) error {
+// query is ask for callers that hold o.mu. If PostgreSQL has ended the session, it executes the query
+// in a new one.
+func (o *ownSession) query(p *Proxy, sql string, args []any, values ...any) error {
 	for {
-		old := m.conn != nil && !m.conn.IsClosed()
+		old := o.conn != nil && !o.conn.IsClosed()
 		if !old {
 			conn, err := p.cfg.Server.Connect(p.ctx, p.cfg.Database)
 			if err != nil {
 				return err
 			}
-			m.conn = conn
+			o.conn = conn
 		}
-		err := m.conn.QueryRow(p.ctx, sql, args...).Scan(values...)
-		if err == nil || !old || !m.conn.IsClosed() {
+		err := o.conn.QueryRow(p.ctx, sql, args...).Scan(values...)
+		if err == nil || !old || !o.conn.IsClosed() {
 			return err
 		}
 	}
 }
 
-func (m *monitor) close() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.conn != nil {
-		m.conn.Close(context.Background())
-		m.conn = nil
+func (o *ownSession) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.conn != nil {
+		o.conn.Close(context.Background())
+		o.conn = nil
 	}
+}
+
+// monitor asks PostgreSQL about sessions and roles, which takes no time.
+type monitor struct {
+	ownSession
+
+	joining sync.Mutex
+	next    *round
+}
+
+// round is one query for all sessions that ask while the previous query is executed.
+type round struct {
+	once     sync.Once
+	pids     []uint32
+	blockers map[uint32][]uint32
+}
+
+// blockers returns the PIDs of the PostgreSQL backends that block a session.
+func (m *monitor) blockers(p *Proxy, pid uint32) []uint32 {
+	r := m.join(pid)
+	r.once.Do(func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.begin()
+		var waiting, blocking []uint32
+		_ = m.query(p, "SELECT array_agg(pid), array_agg(blocker) FROM unnest($1::int[]) AS pid, unnest(pg_blocking_pids(pid)) AS blocker",
+			[]any{r.pids}, &waiting, &blocking)
+		r.blockers = make(map[uint32][]uint32)
+		for i, pid := range waiting {
+			r.blockers[pid] = append(r.blockers[pid], blocking[i])
+		}
+	})
+	return r.blockers[pid]
+}
+
+// join adds a session to the next round.
+func (m *monitor) join(pid uint32) *round {
+	m.joining.Lock()
+	defer m.joining.Unlock()
+	if m.next == nil {
+		m.next = new(round)
+	}
+	m.next.pids = append(m.next.pids, pid)
+	return m.next
+}
+
+// begin closes the next round to others.
+func (m *monitor) begin() {
+	m.joining.Lock()
+	defer m.joining.Unlock()
+	m.next = nil
 }

@@ -10,7 +10,7 @@ import (
 func TestMonitorReconnects(t *testing.T) {
 	c := start(t)
 	pid := func() (pid uint32) {
-		require.NoError(t, c.monitor.ask(c.Proxy, &pid, "SELECT pg_backend_pid()"))
+		require.NoError(t, c.monitor.ask(c.Proxy, "SELECT pg_backend_pid()", nil, &pid))
 		return pid
 	}
 	first := pid()
@@ -19,14 +19,14 @@ func TestMonitorReconnects(t *testing.T) {
 	require.NotEqual(t, first, pid())
 
 	var n int
-	require.ErrorContains(t, c.monitor.ask(c.Proxy, &n, "SELECT 1 / 0"), "22012")
+	require.ErrorContains(t, c.monitor.ask(c.Proxy, "SELECT 1 / 0", nil, &n), "22012")
 }
 
 // What a statement names is asked once for each version of the schema.
 func TestMonitorForgetsTablesWithTheSchema(t *testing.T) {
 	c := start(t)
 	conn := connect(t, c)
-	ids := func() string { return string(c.monitor.tablesOf(c.Proxy, "SELECT * FROM t")[0]) }
+	ids := func() string { return string(c.tables.of(c.Proxy, "SELECT * FROM t")[0]) }
 	require.Empty(t, ids())
 	apply(t, conn, "CREATE TABLE t (id int PRIMARY KEY)")
 	first := ids()

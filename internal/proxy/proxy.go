@@ -65,6 +65,7 @@ type Proxy struct {
 	listener *listener
 	quota    quota
 	monitor  monitor
+	tables   tables
 
 	ctx    context.Context // done when the proxy closes; cuts its connections
 	cancel context.CancelFunc
@@ -84,12 +85,11 @@ type Proxy struct {
 
 // group is what the endpoints of one cluster share.
 type group struct {
-	catalog    atomic.Int64 // version of the schema
-	ddl        atomic.Int64 // transactions that execute DDL
-	functions  functions
-	redoing    sync.Mutex    // held while a transaction executes its writes again
-	unblocking sync.Mutex    // held while a session looks for those that block it
-	copying    chan struct{} // a semaphore: sessions that copy tables
+	catalog   atomic.Int64 // version of the schema
+	ddl       atomic.Int64 // transactions that execute DDL
+	functions functions
+	redoing   sync.Mutex    // held while a transaction executes its writes again
+	copying   chan struct{} // a semaphore: sessions that copy tables
 
 	linked sync.Mutex
 	all    []*Proxy
@@ -126,7 +126,7 @@ func (g *group) IfUnused(f func()) bool {
 	for _, p := range g.all {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		unused = unused && p.stats.Connects == 0 && len(p.open) == 0
+		unused = unused && !p.closed && p.stats.Connects == 0 && len(p.open) == 0
 	}
 	if unused {
 		f()
@@ -137,7 +137,7 @@ func (g *group) IfUnused(f func()) bool {
 // SetDatabase changes the cluster's database. Call it during [Proxy.IfUnused].
 func (g *group) SetDatabase(name string) {
 	for _, p := range g.all {
-		p.monitor.close() // in the old one
+		p.closeSessions() // in the old one
 		p.cfg.Database = name
 	}
 }
@@ -176,8 +176,14 @@ func (p *Proxy) Close() {
 	}
 	p.cancel()
 	p.conns.Wait()
-	p.monitor.close()
+	p.closeSessions()
 	detach(p)
+}
+
+// closeSessions closes the proxy's own sessions on PostgreSQL.
+func (p *Proxy) closeSessions() {
+	p.monitor.close()
+	p.tables.close()
 }
 
 // Address returns the address to dial. It is on loopback if the listener accepts connections on all

@@ -34,10 +34,6 @@ func (s *session) await(x *exchange) {
 
 // unblock has the idle transactions yield that a session waits for.
 func (p *Proxy) unblock(s *session) {
-	if !p.unblocking.TryLock() {
-		return // the caller will try again
-	}
-	defer p.unblocking.Unlock()
 	idle := slices.DeleteFunc(p.allSessions(), func(other *session) bool { return other == s || !other.mayYield() })
 	if len(idle) == 0 {
 		return
