@@ -9,7 +9,7 @@ LANGUAGE sql STABLE AS $$
 	WITH RECURSIVE functions AS (
 		SELECT p.proname, p.prosrc FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 		WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'sys')
-	), words AS (
+	), words AS MATERIALIZED (
 		SELECT ' ' || pg_catalog.regexp_replace(pg_catalog.lower(statements || coalesce((SELECT pg_catalog.string_agg(' ' || f.prosrc, '') FROM functions f
 			WHERE EXISTS (SELECT FROM functions g WHERE pg_catalog.strpos(pg_catalog.lower(statements), pg_catalog.lower(g.proname)) > 0)), '')),
 			'[^[:alnum:]]+', ' ', 'g') || ' ' AS text
