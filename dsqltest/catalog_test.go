@@ -88,6 +88,10 @@ func TestNamesMayBeginWithTheDatabase(t *testing.T) {
 		require.NoError(t, conn.QueryRow(t.Context(), sql).Scan(&got), sql)
 		require.Equal(t, want, got, sql)
 	}
+	apply(t, conn, `SELECT FROM t, postgres.public."T.t"`, `SELECT FROM (postgres.public.t CROSS JOIN postgres.t)`,
+		`DELETE FROM t USING postgres.public."T.t"`, "CREATE INDEX ASYNC ON postgres.public.t (id)", "CREATE ROLE r",
+		"GRANT SELECT ON t, postgres.public.t TO r", "CREATE VIEW v AS SELECT postgres.public.t.* FROM postgres.public.t",
+		"DROP VIEW IF EXISTS v, postgres.public.missing", "DROP TABLE t, postgres.postgres.t")
 	_, err := conn.Exec(t.Context(), "SELECT ('other.public.t'::text)::regclass")
 	requireError(t, err, "0A000", `cross-database references are not implemented: "other.public.t"`)
 }

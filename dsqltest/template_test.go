@@ -73,6 +73,12 @@ func TestRolesOfClustersAreApart(t *testing.T) {
 	require.NoError(t, newPool(t, Start(t, WithRole("apart_app")), dsql.WithUser("apart_app")).Ping(t.Context()))
 }
 
+func TestRolesOfAMissingDatabase(t *testing.T) {
+	err := createRoles(t.Context(), Start(t).server, "missing", "app")
+	require.ErrorContains(t, err, "dsqltest: creating roles: ")
+	require.ErrorContains(t, err, `database "missing" does not exist`)
+}
+
 func TestFailedRoleLeavesNoTemplate(t *testing.T) {
 	for range 2 {
 		_, err := Run(t.Context(), WithRole("twice"), WithRole("twice"))
