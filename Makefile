@@ -24,7 +24,7 @@ demo: setup
 test: setup lint
 	@[ -n "$(RACE)" ] || echo "no C compiler found: testing without the race detector"
 	@[ -n "$(EXAMPLES)" ] || echo "otel and the examples need Go 1.26: of those only examples/quickstart is tested"
-	@set -e; for module in $(MODULES); do (cd $$module && $(CLEAN) go test $(RACE) ./...); done
+	@set -e; for module in $(MODULES); do (cd $$module && $(CLEAN) go test $(RACE) -p 3 ./...); done
 
 lint:
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not gofmt'ed:" $$unformatted; exit 1; }

@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"net"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -23,13 +22,7 @@ import (
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/internal/fakepg"
-	"github.com/go-dsql/dsql/internal/testenv"
 )
-
-func TestMain(m *testing.M) {
-	testenv.Clear()
-	os.Exit(m.Run())
-}
 
 const host = "abcdefghijklmnopqrstuvwxyz.dsql.us-east-1.on.aws"
 

@@ -101,8 +101,13 @@ func (s *session) commit(st *dialect.Statement) []message {
 	}
 	var replies []message
 	x := s.expectCollect(nil, &replies)
-	s.server.send(&pgproto3.Query{String: st.SQL})
-	s.await(x) // a deferred constraint may wait for a row
+	sql := st.SQL
+	if len(s.tx.log) > 0 && s.txStatus() == 'T' { // a deferred constraint may wait for a row, and COMMIT cannot be tried again
+		sql = "SET LOCAL lock_timeout = '5s'; " + sql
+	}
+	s.server.send(&pgproto3.Query{String: sql})
+	s.await(x)
+	replies = slices.DeleteFunc(replies, func(m message) bool { return m.kind() == 'C' && m.text() == "SET" })
 	if slices.ContainsFunc(replies, func(m message) bool { return m.kind() == 'C' && m.text() == "COMMIT" }) {
 		s.tx.setCommitted()
 	}

@@ -14,7 +14,7 @@ func TestIdleHolderIsFoundAmongManyWriters(t *testing.T) {
 	apply(t, connect(t, c), "CREATE TABLE t (id int PRIMARY KEY, n int)", "INSERT INTO t VALUES (1, 0), (2, 0)")
 	ctx, stop := context.WithCancel(t.Context())
 	var writers sync.WaitGroup
-	for range 40 {
+	for range 20 {
 		conn := connect(t, c)
 		writers.Go(func() {
 			for ctx.Err() == nil {
@@ -25,7 +25,7 @@ func TestIdleHolderIsFoundAmongManyWriters(t *testing.T) {
 		})
 	}
 	holder, conn := connect(t, c), connect(t, c)
-	for range 20 {
+	for range 8 {
 		apply(t, holder, "BEGIN", "UPDATE t SET n = 5 WHERE id = 2")
 		apply(t, conn, "UPDATE t SET n = n + 1 WHERE id = 2")
 		apply(t, holder, "ROLLBACK")
