@@ -2,8 +2,8 @@
 -- semicolon and an empty line.
 
 -- The tables that statements name; also those that functions name, if the statements call any, and
--- those that are bound to them by foreign keys. A table is plain if a copy needs
--- only CREATE TABLE LIKE and its rows.
+-- those that are bound to them by foreign keys. A table is plain if a copy needs only CREATE TABLE
+-- LIKE and its rows.
 CREATE FUNCTION sys.tables_of(statements text, OUT ids oid[], OUT schemas name[], OUT names name[], OUT owners name[], OUT plain boolean[])
 LANGUAGE sql STABLE AS $$
 	WITH RECURSIVE functions AS (

@@ -86,7 +86,8 @@ func (r *relay) conflictMessage(e *pgproto3.ErrorResponse) string {
 	return message
 }
 
-// conflictIn returns what the error alone says. Errors that a test's own function raises in DSQL's words stay as they are.
+// conflictIn returns what the error alone says. Errors that a test's own function raises in DSQL's
+// words stay as they are.
 func conflictIn(e *pgproto3.ErrorResponse) string {
 	switch {
 	case strings.Contains(e.Message, "(OC0"):

@@ -36,6 +36,12 @@ func (s *session) writes(st *dialect.Statement) bool {
 	return false
 }
 
+// locksAlone reports whether a statement locks rows in autocommit mode. The proxy executes it in a
+// transaction block, at whose end markLocked has an effect.
+func (s *session) locksAlone(st *dialect.Statement) bool {
+	return st.Kind == dialect.Lock && !s.inTransaction()
+}
+
 // checkAndExec executes one of several statements of a Query message and waits for its end. It
 // returns false if the statement failed; the client has then been sent the error.
 func (s *session) checkAndExec(st *dialect.Statement) bool {

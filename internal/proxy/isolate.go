@@ -4,8 +4,6 @@ import (
 	"regexp"
 
 	"github.com/jackc/pgx/v5/pgproto3"
-
-	"github.com/go-dsql/dsql/internal/dialect"
 )
 
 // isolate continues a transaction with copies of the tables that it writes, with the rows that its
@@ -32,12 +30,6 @@ func (s *session) copyTables(sql string) {
 			s.tx.copies = append(s.tx.copies, copied(string(row.Values[0]), string(row.Values[1])))
 		}
 	}
-}
-
-// locksAlone reports whether a statement locks rows in autocommit mode. The proxy executes it in a
-// transaction block, at whose end markLocked has an effect.
-func (s *session) locksAlone(st *dialect.Statement) bool {
-	return st.Kind == dialect.Lock && !s.inTransaction()
 }
 
 // markLocked has the rows that the transaction has locked FOR UPDATE conflict with transactions

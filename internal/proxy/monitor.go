@@ -48,7 +48,7 @@ func (o *ownSession) close() {
 	}
 }
 
-// monitor asks PostgreSQL about sessions and roles, which takes no time.
+// monitor asks PostgreSQL about sessions and roles. Its queries are short.
 type monitor struct {
 	ownSession
 

@@ -26,7 +26,8 @@ func (f *frontend) executeHeld(sync bool) (answered bool) {
 	f.held = nil
 	ddl := h.statement.Kind == dialect.DDL
 	inBlock := f.inTransaction()
-	asSent := !ddl && !f.locksAlone(h.statement) && (sync || inBlock) && inBlock == f.tx.savepoint && !f.tx.isolated && !f.tx.yielded && h.rollbacks == f.rollbacks
+	beginBlock := f.locksAlone(h.statement) || !sync && !inBlock
+	asSent := !ddl && !beginBlock && inBlock == f.tx.savepoint && !f.tx.isolated && !f.tx.yielded && h.rollbacks == f.rollbacks
 	if asSent {
 		f.skipping = !f.executeAsSent(h, sync)
 		return sync
@@ -34,7 +35,7 @@ func (f *frontend) executeHeld(sync bool) (answered bool) {
 	if f.skipping = !f.drain(); f.skipping {
 		return false
 	}
-	if !inBlock && (!sync || f.locksAlone(h.statement)) {
+	if beginBlock {
 		f.execInternal("BEGIN")
 		f.inPipeline = true
 	}

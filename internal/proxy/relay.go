@@ -149,8 +149,6 @@ func (r *relay) noteReady(status byte) {
 	r.ready = true
 	if status == 'I' {
 		r.endDDL()
-	}
-	if status == 'I' {
 		r.failed = false
 	}
 }

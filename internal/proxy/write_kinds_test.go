@@ -1,8 +1,10 @@
 package proxy
 
 import (
+	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -156,6 +158,25 @@ func TestDeferredConstraintTakesPart(t *testing.T) {
 	_, _ = first.Exec(t.Context(), "SELECT 1") // sees the new schema
 	apply(t, first, "BEGIN", "DELETE FROM t WHERE id = 1")
 	apply(t, second, "COMMIT")
+	_, err := first.Exec(t.Context(), "COMMIT")
+	requireError(t, err, "40001", lostWords)
+}
+
+// PostgreSQL's wait for a lock is longer at COMMIT, which it cannot execute again.
+func TestDeferredConstraintDuringAStatement(t *testing.T) {
+	first, second := beginTwo(t)
+	apply(t, second, "ROLLBACK", "CREATE TABLE late (id int REFERENCES t DEFERRABLE INITIALLY DEFERRED)", "BEGIN", "INSERT INTO late VALUES (1)")
+	apply(t, first, "ROLLBACK")
+	_, _ = first.Exec(t.Context(), "SELECT 1") // sees the new schema
+	apply(t, first, "BEGIN", "DELETE FROM t WHERE id = 1")
+	slept := make(chan error, 1)
+	go func() {
+		_, err := first.Exec(context.Background(), "SELECT pg_sleep(0.5)")
+		slept <- err
+	}()
+	time.Sleep(100 * time.Millisecond)
+	apply(t, second, "COMMIT")
+	require.NoError(t, <-slept)
 	_, err := first.Exec(t.Context(), "COMMIT")
 	requireError(t, err, "40001", lostWords)
 }
