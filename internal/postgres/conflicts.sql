@@ -39,6 +39,7 @@ $$;
 -- Copies tables for a transaction that will fail at COMMIT. The copies hide the tables and are not
 -- visible to others. The arguments are what sys.tables_of returns. Planning is slow, so plpgsql
 -- here avoids queries, and sys.tables_of, the slowest part, is called by the proxy, which caches it.
+-- PostgreSQL forgets the session's plans, which use the tables, as session_replication_role changes.
 -- Returns the names of the tables.
 CREATE FUNCTION sys.copy_tables(ids oid[], schemas name[], names name[], owners name[], plain boolean[]) RETURNS TABLE (copied_schema name, copied_name name)
 LANGUAGE plpgsql SECURITY DEFINER SET session_replication_role = replica AS $$
@@ -66,7 +67,6 @@ BEGIN
 	IF false = ANY (plain) THEN
 		PERFORM sys.copy_foreign_keys(copied);
 	END IF;
-	EXECUTE 'DISCARD PLANS';
 END
 $$;
 
