@@ -315,8 +315,8 @@ func requireError(t *testing.T, err error, code, message string) {
 }
 
 // beginTwo begins a transaction on each of two connections to a cluster that has a parent and a
-// child table.
-func beginTwo(t *testing.T) (first, second *pgx.Conn) {
+// child table, and what more statements create.
+func beginTwo(t *testing.T, more ...string) (first, second *pgx.Conn) {
 	t.Helper()
 	c := start(t)
 	setup := connect(t, c)
@@ -324,6 +324,7 @@ func beginTwo(t *testing.T) (first, second *pgx.Conn) {
 		"CREATE TABLE t (id int PRIMARY KEY, n int)",
 		"CREATE TABLE child (id int PRIMARY KEY, t int REFERENCES t)",
 		"INSERT INTO t SELECT i, 0 FROM generate_series(1, 5) i")
+	apply(t, setup, more...)
 	first, second = connect(t, c), connect(t, c)
 	apply(t, first, "BEGIN", "SELECT FROM t")
 	apply(t, second, "BEGIN", "SELECT FROM t")

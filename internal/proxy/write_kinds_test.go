@@ -107,11 +107,7 @@ func TestPipelineTakesPart(t *testing.T) {
 // Functions that write report success, and the conflict at COMMIT.
 func TestFunctionTakesPart(t *testing.T) {
 	for _, mode := range modes {
-		first, second := beginTwo(t)
-		apply(t, second, "ROLLBACK", "CREATE FUNCTION Add(int) RETURNS int LANGUAGE sql AS 'UPDATE t SET n = n + $1 WHERE id = 1 RETURNING n'", "BEGIN")
-		apply(t, first, "ROLLBACK")
-		_, _ = first.Exec(t.Context(), "SELECT 1") // sees the new schema
-		apply(t, first, "BEGIN")
+		first, second := beginTwo(t, "CREATE FUNCTION Add(int) RETURNS int LANGUAGE sql AS 'UPDATE t SET n = n + $1 WHERE id = 1 RETURNING n'")
 		requireInt(t, first, mode, 1, "SELECT add(1)")
 		requireInt(t, second, mode, 2, "SELECT add(2)")
 		requireInt(t, first, mode, 4, "SELECT add(3)")
@@ -132,11 +128,8 @@ func TestFunctionTakesPart(t *testing.T) {
 // and executes its writes again.
 func TestRandomValuesStay(t *testing.T) {
 	for _, mode := range modes {
-		first, second := beginTwo(t)
-		apply(t, second, "ROLLBACK", "CREATE TABLE u (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), r float8)", "BEGIN")
-		apply(t, first, "ROLLBACK")
-		_, _ = first.Exec(t.Context(), "SELECT 1") // sees the new schema
-		apply(t, first, "BEGIN", "UPDATE t SET n = 1 WHERE id = 1")
+		first, second := beginTwo(t, "CREATE TABLE u (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), r float8)")
+		apply(t, first, "UPDATE t SET n = 1 WHERE id = 1")
 		var id, other, read string
 		const insert = "INSERT INTO u (r) VALUES (random()) RETURNING id::text"
 		require.NoError(t, first.QueryRow(t.Context(), insert, mode).Scan(&id))
@@ -152,11 +145,9 @@ func TestRandomValuesStay(t *testing.T) {
 
 // A constraint that is checked at COMMIT does not wait either.
 func TestDeferredConstraintTakesPart(t *testing.T) {
-	first, second := beginTwo(t)
-	apply(t, second, "ROLLBACK", "CREATE TABLE late (id int REFERENCES t DEFERRABLE INITIALLY DEFERRED)", "BEGIN", "INSERT INTO late VALUES (1)")
-	apply(t, first, "ROLLBACK")
-	_, _ = first.Exec(t.Context(), "SELECT 1") // sees the new schema
-	apply(t, first, "BEGIN", "DELETE FROM t WHERE id = 1")
+	first, second := beginTwo(t, "CREATE TABLE late (id int REFERENCES t DEFERRABLE INITIALLY DEFERRED)")
+	apply(t, second, "INSERT INTO late VALUES (1)")
+	apply(t, first, "DELETE FROM t WHERE id = 1")
 	apply(t, second, "COMMIT")
 	_, err := first.Exec(t.Context(), "COMMIT")
 	requireError(t, err, "40001", lostWords)
@@ -164,11 +155,9 @@ func TestDeferredConstraintTakesPart(t *testing.T) {
 
 // PostgreSQL's wait for a lock is longer at COMMIT, which it cannot execute again.
 func TestDeferredConstraintDuringAStatement(t *testing.T) {
-	first, second := beginTwo(t)
-	apply(t, second, "ROLLBACK", "CREATE TABLE late (id int REFERENCES t DEFERRABLE INITIALLY DEFERRED)", "BEGIN", "INSERT INTO late VALUES (1)")
-	apply(t, first, "ROLLBACK")
-	_, _ = first.Exec(t.Context(), "SELECT 1") // sees the new schema
-	apply(t, first, "BEGIN", "DELETE FROM t WHERE id = 1")
+	first, second := beginTwo(t, "CREATE TABLE late (id int REFERENCES t DEFERRABLE INITIALLY DEFERRED)")
+	apply(t, second, "INSERT INTO late VALUES (1)")
+	apply(t, first, "DELETE FROM t WHERE id = 1")
 	slept := make(chan error, 1)
 	go func() {
 		_, err := first.Exec(context.Background(), "SELECT pg_sleep(0.5)")
