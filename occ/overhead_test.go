@@ -85,7 +85,7 @@ func TestAllocationsOfRunBatchAndSerialKey(t *testing.T) {
 	keyed := count(func() error { return occ.RunTx(ctx, s.pool, fn, key) })
 	report := fmt.Sprintf("SendBatch %v, RunBatch %v; RunTx %v, with a serial key %v", plain, batch, run, keyed)
 	t.Log(report)
-	limit := plain + 44
+	limit := plain + 31
 	if info, ok := debug.ReadBuildInfo(); ok && slices.Contains(info.Settings, debug.BuildSetting{Key: "-race", Value: "true"}) {
 		limit += 20 // with -race, sync.Pool drops some of what is put into it
 	}

@@ -310,10 +310,10 @@ func TestAllocations(t *testing.T) {
 		allowance float64
 		fn        func(ctx context.Context, tx pgx.Tx) error
 	}{
-		{"batch", t.Context(), 1 + 19, update},
-		{"batch, deadline", soon, -4 + 19, update},
-		{"simple protocol", t.Context(), 3, simple},
-		{"simple protocol, deadline", soon, -2, simple},
+		{"batch", t.Context(), -2 + 19, update},
+		{"batch, deadline", soon, -7 + 19, update},
+		{"simple protocol", t.Context(), 0, simple},
+		{"simple protocol, deadline", soon, -5, simple},
 	} {
 		begin, run := leanTransactions(t, test.ctx, test.fn)
 		plain, retried := testing.AllocsPerRun(200, begin), testing.AllocsPerRun(200, run)

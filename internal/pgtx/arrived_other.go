@@ -4,5 +4,9 @@ package pgtx
 
 import "net"
 
-// arrived finds nothing where a socket cannot be looked at without waiting.
-func arrived(net.Conn) int { return nothing }
+// socket finds nothing where a socket cannot be looked at without waiting.
+type socket struct{}
+
+func newSocket(net.Conn) *socket { return nil }
+
+func (*socket) arrived() int { return nothing }

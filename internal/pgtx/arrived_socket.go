@@ -7,8 +7,18 @@ import (
 	"syscall"
 )
 
-// arrived looks at what has arrived on conn, without reading it or waiting for it.
-func arrived(conn net.Conn) int {
+// socket looks at what has arrived on a connection. It is kept with the connection, so that a look
+// allocates nothing.
+type socket struct {
+	raw   syscall.RawConn // nil: the connection has no socket
+	look  func(fd uintptr)
+	found int
+	b     [1]byte
+}
+
+func newSocket(conn net.Conn) *socket {
+	s := &socket{}
+	s.look = s.peek
 	for {
 		inner, ok := conn.(interface{ NetConn() net.Conn }) // *tls.Conn, and wrappers alike
 		if !ok {
@@ -16,27 +26,30 @@ func arrived(conn net.Conn) int {
 		}
 		conn = inner.NetConn()
 	}
-	socket, ok := conn.(syscall.Conn)
-	if !ok {
+	if c, ok := conn.(syscall.Conn); ok {
+		s.raw, _ = c.SyscallConn()
+	}
+	return s
+}
+
+// arrived looks at what has arrived, without reading it or waiting for it.
+func (s *socket) arrived() int {
+	if s.raw == nil {
 		return nothing
 	}
-	raw, err := socket.SyscallConn()
-	if err != nil {
-		return nothing
-	}
-	found := nothing
-	err = raw.Control(func(fd uintptr) {
-		var b [1]byte
-		switch n, _, err := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT); {
-		case err == syscall.EAGAIN || err == syscall.EINTR:
-		case err != nil || n == 0:
-			found = end
-		default:
-			found = data
-		}
-	})
-	if err != nil {
+	if s.raw.Control(s.look) != nil {
 		return end // closed here
 	}
-	return found
+	return s.found
+}
+
+func (s *socket) peek(fd uintptr) {
+	switch n, _, err := syscall.Recvfrom(int(fd), s.b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT); {
+	case err == syscall.EAGAIN || err == syscall.EINTR:
+		s.found = nothing
+	case err != nil || n == 0:
+		s.found = end
+	default:
+		s.found = data
+	}
 }

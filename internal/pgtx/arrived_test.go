@@ -11,23 +11,25 @@ import (
 )
 
 func TestArrived(t *testing.T) {
-	t.Parallel()
 	server, client := socketPair(t)
-	require.Equal(t, nothing, arrived(client))
+	s := newSocket(client)
+	require.Equal(t, nothing, s.arrived())
 
 	_, err := server.Write([]byte{1})
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return arrived(client) == data }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return s.arrived() == data }, 5*time.Second, time.Millisecond)
 	var b [1]byte
 	_, err = client.Read(b[:])
 	require.NoError(t, err)
 	require.EqualValues(t, 1, b[0], "the look has read nothing")
+	require.Equal(t, nothing, s.arrived())
+	require.Zero(t, testing.AllocsPerRun(10, func() { s.arrived() }))
 
 	require.NoError(t, server.Close())
-	require.Eventually(t, func() bool { return arrived(client) == end }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return s.arrived() == end }, 5*time.Second, time.Millisecond)
 	require.NoError(t, client.Close())
-	require.Equal(t, end, arrived(client))
-	require.Equal(t, nothing, arrived(pipe{}), "a connection without a socket")
+	require.Equal(t, end, s.arrived())
+	require.Equal(t, nothing, newSocket(pipe{}).arrived(), "a connection without a socket")
 }
 
 type pipe struct{ net.Conn }
@@ -35,9 +37,10 @@ type pipe struct{ net.Conn }
 // BenchmarkArrived is what the look before each COMMIT costs.
 func BenchmarkArrived(b *testing.B) {
 	_, client := socketPair(b)
+	s := newSocket(client)
 	b.ReportAllocs()
 	for b.Loop() {
-		arrived(client)
+		s.arrived()
 	}
 }
 

@@ -57,23 +57,23 @@ func Commit(ctx context.Context, conn *pgx.Conn, sql string) (Outcome, error) {
 	if tracer != nil {
 		ctx = tracer.TraceQueryStart(ctx, conn, pgx.TraceQueryStartData{SQL: sql})
 	}
-	tag, outcome, err := commit(ctx, conn.PgConn(), settings.watcher, sql)
+	tag, outcome, err := commit(ctx, conn.PgConn(), settings, sql)
 	if tracer != nil {
 		tracer.TraceQueryEnd(ctx, conn, pgx.TraceQueryEndData{CommandTag: pgconn.NewCommandTag(tag), Err: err})
 	}
 	return outcome, err
 }
 
-func commit(ctx context.Context, pg *pgconn.PgConn, watcher *ctxwatch.ContextWatcher, sql string) (tag string, o Outcome, err error) {
+func commit(ctx context.Context, pg *pgconn.PgConn, settings *ConnSettings, sql string) (tag string, o Outcome, err error) {
 	switch {
-	case pg.IsClosed() || isCut(pg):
+	case pg.IsClosed() || isCut(pg, settings.socket):
 		return "", NotSent, ErrLost
 	case pg.IsBusy():
 		return "", NotSent, errors.New("rows or a batch are open")
 	case ctx.Err() != nil:
 		return "", NotSent, ctx.Err()
 	}
-	tag, o, err = exchange(ctx, pg, watcher, sql)
+	tag, o, err = exchange(ctx, pg, settings.watcher, sql)
 	if o == NotSent {
 		closeNow(pg)
 		return "", NotSent, err
@@ -214,9 +214,9 @@ func isWriteError(err error) bool {
 
 // isCut reports whether the other side has ended the connection, as far as its end has arrived
 // here. Inside TLS the end comes as data, and so does a last message of the server, which are read.
-func isCut(pg *pgconn.PgConn) bool {
+func isCut(pg *pgconn.PgConn, s *socket) bool {
 	for range 10 {
-		found := arrived(pg.Conn())
+		found := s.arrived()
 		if pg.Frontend().ReadBufferLen() > 0 {
 			found = data
 		}
@@ -251,6 +251,7 @@ type ConnSettings struct {
 	Mode   pgx.QueryExecMode
 
 	watcher *ctxwatch.ContextWatcher // ends what is in flight as the configuration says
+	socket  *socket
 }
 
 // settingsKey is the key of a connection's settings in its custom data: asking pgx copies the whole
@@ -264,7 +265,7 @@ func Settings(conn *pgx.Conn) *ConnSettings {
 	if !ok {
 		config := conn.Config()
 		handler := config.BuildContextWatcherHandler(conn.PgConn())
-		s = &ConnSettings{config.Tracer, config.DefaultQueryExecMode, ctxwatch.NewContextWatcher(handler)}
+		s = &ConnSettings{config.Tracer, config.DefaultQueryExecMode, ctxwatch.NewContextWatcher(handler), newSocket(conn.PgConn().Conn())}
 		custom[settingsKey] = s
 	}
 	return s

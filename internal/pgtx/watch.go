@@ -114,24 +114,25 @@ func (w *Watch) Outcome(err error) Outcome {
 	return Unknown
 }
 
+var tab = []byte("\t")
+
 // Write is given one message of the trace: who sends it, its type, its length and its fields.
 func (w *Watch) Write(line []byte) (int, error) {
-	fields := append(bytes.SplitN(line, []byte("\t"), 4), nil)
-	if len(fields) < 4 {
-		return len(line), nil
-	}
+	_, rest, _ := bytes.Cut(line, tab)
+	kind, rest, _ := bytes.Cut(rest, tab)
+	_, fields, _ := bytes.Cut(rest, tab)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	s := &w.seen
-	switch string(fields[1]) {
+	switch string(kind) {
 	case "Query":
 		s.sent, s.ready = true, false
-		s.commitSent = s.commitSent || MayCommit(strings.TrimLeft(string(fields[3]), ` "`))
+		s.commitSent = s.commitSent || MayCommit(strings.TrimLeft(string(fields), ` "`))
 	case "Parse": // a name, and the statement
-		name, sql, _ := strings.Cut(strings.TrimPrefix(string(fields[3]), ` "`), `" "`)
+		name, sql, _ := strings.Cut(strings.TrimPrefix(string(fields), ` "`), `" "`)
 		w.prepared(name, MayCommit(sql))
 	case "Bind": // a portal, and the name of a statement
-		_, rest, _ := strings.Cut(string(fields[3]), `" "`)
+		_, rest, _ := strings.Cut(string(fields), `" "`)
 		name, _, _ := strings.Cut(rest, `"`)
 		s.commitSent = s.commitSent || w.commits(name)
 	case "Execute":
