@@ -38,7 +38,7 @@ bench: setup
 
 # Compares the local cluster with the recorded answers of DSQL. make conformance DSQL_ENDPOINT=… runs
 # the recorded statements against a real cluster, and compares its answers with both: docs/conformance.md.
-# CONFIRM=yes begins without asking; CLEANUP=1 drops what interrupted runs have left.
+# CONFIRM=yes begins without asking; CLEANUP=1 only drops the schemas of all runs.
 conformance: setup
 ifneq ($(DSQL_ENDPOINT),)
 	@DSQL_ENDPOINT="$(DSQL_ENDPOINT)" go run ./internal/conformance/run $(if $(filter yes,$(CONFIRM)),-yes) $(if $(CLEANUP),-clean)

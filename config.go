@@ -41,8 +41,8 @@ const adminRole = "admin"
 type Config struct {
 	// Endpoint is the cluster's host name, <cluster ID>.dsql.<region>.on.aws, or its PrivateLink
 	// name <cluster ID>.dsql-<service>.<region>.on.aws, or the 26-character cluster ID alone, or a
-	// custom DNS name (then Region is required). Surrounding space, upper case, a final dot and
-	// :5432 are removed. Required.
+	// custom DNS name (then Region is required). Surrounding space, a final dot and :5432 are
+	// removed, and host names become lower case. Required.
 	Endpoint string
 
 	// Region is the AWS Region that tokens are signed for. Empty: inferred from the endpoint's name

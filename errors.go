@@ -9,8 +9,9 @@ import (
 )
 
 // IsAccessDenied reports whether err is or wraps DSQL's refusal of a role or a token: SQLSTATE
-// 08006 or 28000 with the words "access denied". Other errors of class 08 are network faults.
-// The cause is in the Hint of the *pgconn.PgError.
+// 08006 or 28000 with the words "access denied". The other errors of class 08 are not: the network,
+// an unknown SNI hostname, a cluster that wakes up. The cause is in the Hint of the
+// *pgconn.PgError.
 func IsAccessDenied(err error) bool {
 	return sqlstate.Has(err, sqlstate.IsAccessDenied)
 }

@@ -92,7 +92,7 @@ func WithTokenLifetime(d time.Duration) Option {
 }
 
 // WithRootCAs verifies the server's certificate against pool in place of the system's authorities.
-// pool is copied when the connector is made. The name is verified as usual.
+// pool is copied when the connector is created. The name is verified as usual.
 func WithRootCAs(pool *x509.CertPool) Option {
 	return func(c *Config) error {
 		if pool == nil {
@@ -140,7 +140,7 @@ func WithDialAddress(address string) Option {
 //
 // A new connection goes to the first endpoint that is not resting. If looking it up, dialing, TLS
 // or startup fails, or the server refuses with a limit (53300, 53400), a shutdown (57P0x), "server
-// unavailable" (XX000), "waking up cluster" or another code of class 08 but 08P01, the next
+// unavailable" (XX000), "waking up cluster" or another code of class 08 than 08P01, the next
 // endpoint is tried within the same attempt, with its own name verified and a token of its own.
 // Access denied, and any other refusal of the request itself, ends the attempt. Each endpoint has
 // the connect timeout, or its share of what the context has left if that is less.

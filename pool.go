@@ -165,9 +165,9 @@ func (c *Connector) NewPool(ctx context.Context) (*pgxpool.Pool, error) {
 }
 
 // PoolConfig returns a configuration for pgxpool.NewWithConfig, with the seal and a BeforeConnect
-// that makes each connection's token. Each call returns a copy, which the caller may change. A
-// BeforeConnect of the caller's must call the one that is there last; without it there is no token
-// and every connection fails. Prefer [WithPoolConfig].
+// that sets each connection's token. Each call returns a copy, which the caller may change. A
+// BeforeConnect that replaces it must end with a call of the one that it replaces: without it there
+// is no token, and every connection fails. Prefer [WithPoolConfig].
 func (c *Connector) PoolConfig() *pgxpool.Config {
 	p := c.pool.Copy()
 	c.ownRootCAs(p.ConnConfig)

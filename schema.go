@@ -37,8 +37,8 @@ func CreateIndex(ctx context.Context, db DB, sql string) error {
 // has failed. Jobs are started by CREATE INDEX ASYNC and ALTER TABLE ASYNC, which return the ID.
 // DSQL forgets a job 30 minutes after its end: an ID that it does not know is an error.
 //
-// WaitForJob reads sys.jobs every 2 seconds at most, and so holds no connection of a pool between
-// two reads and survives the loss of one.
+// WaitForJob reads sys.jobs at intervals that grow from 20 milliseconds to 2 seconds. It holds no
+// connection of a pool between two reads, and survives the loss of one.
 func WaitForJob(ctx context.Context, db DB, jobID string) error {
 	if err := schema.WaitForJob(ctx, db, jobID); err != nil {
 		return fmt.Errorf("dsql: %w", err)
@@ -49,16 +49,16 @@ func WaitForJob(ctx context.Context, db DB, jobID string) error {
 // ApplySchema executes the files *.sql in the root of fsys, in the order of their names. Each
 // statement is a transaction of its own, as DSQL requires of DDL, except those from BEGIN to
 // COMMIT, which are one. Each transaction is retried on conflict. Indexes are created as by
-// [CreateIndex], several at a time, and other jobs are waited for. An error names the file and the
+// [CreateIndex], several at a time, and ApplySchema waits for other jobs. An error names the file and the
 // statement; what was executed before it stays.
 //
 // ApplySchema keeps no record of what it has executed: to apply a schema again, after an error or
 // with each start of a service, write IF NOT EXISTS, OR REPLACE and ON CONFLICT. Let one process at
 // a time do it. For versions, use a migration tool, such as goose.
 //
-// COPY FROM is refused: use INSERT. Of files for goose, sql-migrate and dbmate only the part for going up is executed; of those for
-// golang-migrate only *.up.sql. Their order is that of their versions. Files for Flyway, Liquibase
-// and tern are refused.
+// COPY FROM is refused: use INSERT. Of files for goose, sql-migrate and dbmate only the up part is
+// executed; of those for golang-migrate only *.up.sql. Their order is that of their versions. Files
+// for Flyway, Liquibase and tern are refused.
 func ApplySchema(ctx context.Context, db DB, fsys fs.FS) error {
 	files, err := schema.Read(fsys)
 	if err != nil {

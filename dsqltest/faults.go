@@ -16,7 +16,7 @@ const (
 	AfterApplied
 )
 
-// ConflictNext makes the next n COMMITs fail with a data conflict, in DSQL's words: 40001, (OC000).
+// ConflictNext makes the next n COMMITs fail with DSQL's data conflict: 40001, (OC000).
 // The transactions are rolled back. COMMITs of failed transactions do not count.
 func (c *Cluster) ConflictNext(n int) { c.proxy.Faults.ConflictNext(n) }
 
@@ -37,7 +37,7 @@ func (c *Cluster) CutConnections() { c.proxy.CutSessions() }
 func (c *Cluster) ExpireSessions() { c.proxy.ExpireSessions() }
 
 // RefuseConnections refuses every new connection with an SQLSTATE, one of 08006, 28000, 53300 and
-// 53400, in DSQL's words, after its token has been verified. The empty string accepts connections
+// 53400, and DSQL's message, after its token has been verified. The empty string accepts connections
 // again. RefuseConnections panics on any other SQLSTATE.
 func (c *Cluster) RefuseConnections(code string) { c.proxy.Faults.RefuseConnections(code) }
 

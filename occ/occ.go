@@ -94,9 +94,9 @@ var (
 	errNilCallback = errors.New("occ: the callback must not be nil")
 )
 
-// RunTxValue is [RunTx] for an fn that returns a value. It returns the value of the attempt that
-// committed, or that may have: with a [*CommitUnknownError] it returns the value of that attempt.
-// With any other error it returns the zero value.
+// RunTxValue runs fn as [RunTx] does, and returns the value of the attempt that committed, or that
+// may have: with a [*CommitUnknownError] it returns the value of that attempt. With any other error
+// it returns the zero value.
 func RunTxValue[T any](ctx context.Context, db TxBeginner, fn func(tx pgx.Tx) (T, error), opts ...RetryOption) (T, error) {
 	var value, zero T
 	err := runTx(ctx, db, func(tx pgx.Tx) (err error) {

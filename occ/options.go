@@ -48,7 +48,8 @@ func (p *policy) set(opts []RetryOption) error {
 	return nil
 }
 
-// WithMaxAttempts gives up after n attempts. Default, and 0: only the time is limited.
+// WithMaxAttempts gives up after n attempts, at most 1,000,000. Default, and 0: only the time is
+// limited.
 func WithMaxAttempts(n int) RetryOption {
 	return func(p *policy) error {
 		if n < 0 || n > attemptsLimit {
@@ -62,7 +63,8 @@ func WithMaxAttempts(n int) RetryOption {
 // WithBackoff sets the waits after conflicts. Each wait is random, from 0 to a bound that starts
 // at base, grows fourfold with each conflict and ends at max. From the second conflict on, the
 // bound is larger while many transactions of this process wait on the same database. Defaults, and
-// 0: 10 ms and 500 ms. Commits on that database end the wait of the transaction that began first.
+// 0: 10 ms and 500 ms; at most 10 minutes. When a transaction on that database ends, the waiting one
+// that began first goes on.
 // The waits after a failure to connect are longer, and WithBackoff does not set them.
 func WithBackoff(base, max time.Duration) RetryOption {
 	return func(p *policy) error {
@@ -92,8 +94,9 @@ func WithBackoff(base, max time.Duration) RetryOption {
 // WithMaxElapsed gives up when an attempt fails d or later after the start. Default, and 0: 30
 // seconds. It bounds waiting too: for a connection, for a BEGIN in a round trip of its own, for the
 // serial key, between attempts and for the answer to ROLLBACK, which has half a second more. A d
-// other than 0 also ends a statement of [RunTx] or [RunSQLTx] that is running when the time is
-// over, and closes its connection. COMMIT has the bounds of ctx only.
+// other than 0, at most 24 hours, also ends a statement of [RunTx], [RunTxValue], [RunSQLTx] or
+// [RunBatch] that is running when the time is over, and closes its connection. COMMIT has the bounds
+// of ctx only.
 func WithMaxElapsed(d time.Duration) RetryOption {
 	return func(p *policy) error {
 		if d < 0 || d > elapsedLimit {
@@ -116,7 +119,8 @@ func WithTxOptions(o pgx.TxOptions) RetryOption {
 	}
 }
 
-// WithOnRetry calls f before each wait, on the goroutine that waits. Several are called in order.
+// WithOnRetry calls f before each wait, on the goroutine that waits. Several are called in order;
+// nil has no effect.
 func WithOnRetry(f func(RetryEvent)) RetryOption {
 	return func(p *policy) error {
 		before := p.onRetry
@@ -157,6 +161,7 @@ func WithSerialKey(key string) RetryOption {
 // A COMMIT that is still on its way when f looks may be applied afterwards. So the transaction must
 // write a row with a unique key, such as the ID of the request, and f must look for that row: then
 // the late COMMIT and the one of the second run cannot both be applied. [Retry] ignores the option.
+// Default, and nil: no check.
 func WithCommitCheck(f func(ctx context.Context) (applied bool, err error)) RetryOption {
 	return func(p *policy) error {
 		p.commitCheck = f

@@ -13,9 +13,9 @@ import (
 	"github.com/go-dsql/dsql/internal/pgtx"
 )
 
-// RunSQLTx is [RunTx] for database/sql, with any driver whose errors have a SQLState method, as
-// pgx's have. fn must only use the transaction: it neither commits nor rolls back, and has no
-// deferred tx.Rollback either.
+// RunSQLTx runs fn as [RunTx] does, for database/sql, with any driver whose errors have a SQLState
+// method, as pgx's have. fn must only use the transaction: it neither commits nor rolls back, and
+// has no deferred tx.Rollback either.
 //
 // A conflict that fn swallows is retried at most twice, as database/sql cannot tell it from other
 // swallowed errors. Below a driver that wraps another, pgx's connection is found if each wrapper has

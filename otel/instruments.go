@@ -82,7 +82,7 @@ func (i *instruments) create(meter metric.Meter) error {
 	i.connectTime = b.duration("db.client.connection.create_time", "The time it took to create a new connection.")
 	i.waitTime = b.duration("db.client.connection.wait_time", "The time it took to obtain an open connection from the pool.")
 	i.timeouts = b.counter("db.client.connection.timeouts", "{timeout}", "The number of connection timeouts that have occurred trying to obtain a connection from the pool.")
-	i.tokens = b.counter("dsql.client.tokens", "{token}", "Tokens signed, and credentials that could not be had.")
+	i.tokens = b.counter("dsql.client.tokens", "{token}", "Tokens signed, and credentials that could not be obtained.")
 	i.credentialsAge = b.gauge("dsql.client.credentials.age", "The time since the AWS credentials in use were first used.")
 	i.credentialsLeft = b.gauge("dsql.client.credentials.remaining", "The time until the AWS credentials in use expire.")
 	i.poolCount = b.connections("db.client.connection.count", "The number of connections that are currently in state described by the state attribute.")

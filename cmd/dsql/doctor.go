@@ -44,7 +44,7 @@ type report struct {
 
 var doctorCommand = &command{
 	name:    "doctor",
-	args:    "ENDPOINT [FLAGS]",
+	args:    "[ENDPOINT] [FLAGS]",
 	summary: "find out why a cluster cannot be reached",
 	about: `
 Checks step by step what a connection needs, and says what to do about the first step that fails:
@@ -64,7 +64,7 @@ Checks step by step what a connection needs, and says what to do about the first
   role            whether the role exists and is granted to the principal
   session         the session parameters
   query           a statement and its round trip
-  version         what the server says of itself
+  version         the version that the server reports
   quotas          schemas, tables, views and sequences against DSQL's limits
 
 Each --peer, and each peer that a URL or DSQL_FAILOVER names, is then checked in the same way, by

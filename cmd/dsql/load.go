@@ -37,8 +37,8 @@ columns of a unique index. The file must have its columns. A row whose key is in
 is left as it is, or overwritten with --on-conflict update.
 
 Rows that the database refuses, or that have too many or too few fields, go to a reject file,
-FILE.rejects unless --rejects names one: CSV with the line, the reason and the row. How far a load
-has come is kept in FILE.progress until the file is loaded, and the same command continues there
+FILE.rejects unless --rejects names one: CSV with the line, the reason and the row. The
+progress is kept in FILE.progress until the file is loaded, and the same command continues there
 after an interruption.
 
 Rows that refer to other rows of the same file by a foreign key need --workers 1.`,
@@ -55,7 +55,7 @@ gunzip -c big.csv.gz | dsql load events - --rejects events.rejects`,
 		l.target.defineRoute(flags)
 		text(flags, &l.columns, "columns", "`NAMES` of the columns, separated by commas, of files without a first line of names")
 		text(flags, &l.key, "key", "`COLUMNS` of the key, separated by commas; by default the primary key")
-		flags.StringVar(&l.onConflict, "on-conflict", "skip", "what becomes of a row whose key is in the table: `skip|update`")
+		flags.StringVar(&l.onConflict, "on-conflict", "skip", "what to do with a row whose key is in the table: `skip|update`")
 		flags.StringVar(&l.delimiter, "delimiter", ",", "`CHARACTER` between fields; \\t is a tab")
 		flags.StringVar(&l.null, "null", "", "`TEXT` that means NULL where it is not quoted; by default the empty one")
 		flags.IntVar(&l.rows, "rows", l.rows, "`NUMBER` of rows in a transaction, at most 3000")

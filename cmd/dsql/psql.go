@@ -32,7 +32,7 @@ const installPsql = `install the PostgreSQL client:
 
 var psqlCommand = &command{
 	name:    "psql",
-	args:    "ENDPOINT [FLAGS] [-- PSQL-ARGUMENTS]",
+	args:    "[ENDPOINT] [FLAGS] [-- PSQL-ARGUMENTS]",
 	summary: "run psql on a cluster",
 	about: `
 Runs psql with a fresh token in its environment, never in its argument list. The certificate is

@@ -22,7 +22,7 @@ var serveCommand = &command{
 	args:    "[FLAGS] [--exec COMMAND...]",
 	summary: "run a local cluster for programs in any language",
 	about: `
-Runs a local cluster that behaves like Aurora DSQL where a client can tell (see docs/testing.md),
+Runs a local cluster that behaves like Aurora DSQL as far as a client sees (see docs/testing.md),
 until it is interrupted. It prints what programs need in their environment: unchanged, they connect
 with their language's PostgreSQL driver and sign tokens with the AWS SDK. It needs PostgreSQL's
 server on this machine, and no AWS account.
@@ -32,15 +32,15 @@ same DIR has the same data, endpoint, keys and certificate authority, so what pr
 environment stays valid as long as --listen is the same and not port 0. What was committed is kept
 even if this command, PostgreSQL or the machine is killed. A later run creates the roles that are
 missing and applies the files of --schema that are new; it is an error if one that was applied has
-changed. DIR belongs to one version of dsql's catalog and one major version of PostgreSQL; others
-refuse it. It holds the keys: keep it private, and use it for no data that matters.`,
+changed. DIR belongs to one version of dsql's catalog and one major version of PostgreSQL: with
+others it is an error. It holds the keys: keep it private, and use it for no data that matters.`,
 	examples: `
 dsql serve --schema migrations
 dsql serve --listen 127.0.0.1:0 --role app --exec npm test
 dsql serve --data ~/.local/share/dsql --role app --schema migrations
 dsql serve --ready-file /tmp/dsql.env &   # when the file is there: . /tmp/dsql.env`,
 	statuses: `
-*    with --exec: the command's own; 128 and its number for a signal, 127 if it was not found`,
+*    with --exec: the command's own; 128 + n if signal n ended it; 127 if it was not found`,
 	define: func(flags *flag.FlagSet) func(context.Context, streams, arguments) error {
 		s := &server{}
 		var listen, region, id, keys string

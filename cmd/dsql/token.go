@@ -15,8 +15,8 @@ import (
 
 var tokenCommand = &command{
 	name:    "token",
-	args:    "ENDPOINT [FLAGS]",
-	summary: "print a token, the password of one role for a while",
+	args:    "[ENDPOINT] [FLAGS]",
+	summary: "print a token, a password that expires",
 	about: `
 Prints a token for the cluster at ENDPOINT, and nothing else. A token is the password of a
 connection. It is signed on this machine, so an invalid one is not noticed before connecting.
@@ -78,7 +78,7 @@ func signed(ctx context.Context, cfg dsql.Config) (signedToken, error) {
 	return describe(token, cmp.Or(cfg.User, "admin"))
 }
 
-// describe reads what a token says of itself.
+// describe reads the fields of a token.
 func describe(token, user string) (signedToken, error) {
 	host, query, _ := strings.Cut(token, "?")
 	values, err := url.ParseQuery(query)

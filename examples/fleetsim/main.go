@@ -26,28 +26,28 @@ const (
 )
 
 var (
-	// byDefault is the library's guard, share the fleet's quota divided by its processes.
-	byDefault = guard{"100/s, burst 1000", 100, 1000}
-	share     = guard{"0.2/s, burst 2", 0.2, 2}
-	none      = guard{name: "none"}
+	// byDefault is the library's limiter, share the fleet's quota divided by its processes.
+	byDefault = limiter{"100/s, burst 1000", 100, 1000}
+	share     = limiter{"0.2/s, burst 2", 0.2, 2}
+	none      = limiter{name: "none"}
 )
 
 // scenarios are the rows of the table. Their start is the event, or the loss of a Region where there is
 // one.
 var scenarios = []scenario{
-	{name: "all start at once", life: 50 * minute, guard: none},
-	{name: "all start at once", life: 50 * minute, jitter: 5 * minute, guard: none},
-	{name: "all start at once", life: 50 * minute, jitter: 5 * minute, guard: byDefault},
-	{name: "all start at once", life: 50 * minute, jitter: 5 * minute, guard: share},
-	{name: "25 processes every 10 s", wave: 25, life: 50 * minute, guard: byDefault},
-	{name: "25 processes every 10 s", wave: 25, life: 50 * minute, jitter: 5 * minute, guard: byDefault},
-	{name: "Region lost, no failover", loss: 60 * minute, life: 50 * minute, jitter: 5 * minute, guard: byDefault},
-	{name: "Region lost, failover", loss: 60 * minute, failover: true, life: 50 * minute, jitter: 5 * minute, guard: byDefault},
-	{name: "Region lost, failover", loss: 60 * minute, failover: true, life: 50 * minute, jitter: 5 * minute, guard: share},
+	{name: "all start at once", life: 50 * minute, limiter: none},
+	{name: "all start at once", life: 50 * minute, jitter: 5 * minute, limiter: none},
+	{name: "all start at once", life: 50 * minute, jitter: 5 * minute, limiter: byDefault},
+	{name: "all start at once", life: 50 * minute, jitter: 5 * minute, limiter: share},
+	{name: "25 processes every 10 s", wave: 25, life: 50 * minute, limiter: byDefault},
+	{name: "25 processes every 10 s", wave: 25, life: 50 * minute, jitter: 5 * minute, limiter: byDefault},
+	{name: "Region lost, no failover", loss: 60 * minute, life: 50 * minute, jitter: 5 * minute, limiter: byDefault},
+	{name: "Region lost, failover", loss: 60 * minute, failover: true, life: 50 * minute, jitter: 5 * minute, limiter: byDefault},
+	{name: "Region lost, failover", loss: 60 * minute, failover: true, life: 50 * minute, jitter: 5 * minute, limiter: share},
 }
 
 func run(out io.Writer, svg string) error {
-	fmt.Fprint(out, "| Event | Lifetime | Guard of each process | Connected after | Refused | Peak of renewals |\n"+
+	fmt.Fprint(out, "| Event | Lifetime | Limit of each process | Connected after | Refused | Peak of renewals |\n"+
 		"| --- | --- | --- | ---: | ---: | ---: |\n")
 	var lines []line
 	for i, s := range scenarios {
@@ -56,7 +56,7 @@ func run(out io.Writer, svg string) error {
 		if s.jitter > 0 {
 			lifetime += fmt.Sprintf(" + %d", s.jitter/minute)
 		}
-		fmt.Fprintf(out, "| %s | %s | %s | %d s | %d | %d/s |\n", s.name, lifetime, s.guard.name, r.settled, r.refused, r.peakLater)
+		fmt.Fprintf(out, "| %s | %s | %s | %d s | %d | %d/s |\n", s.name, lifetime, s.limiter.name, r.settled, r.refused, r.peakLater)
 		if i < 2 {
 			lines = append(lines, line{lifetime, r.opened})
 		}

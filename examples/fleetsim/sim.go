@@ -11,8 +11,8 @@ const (
 	retired   = 5 * minute // within which connections return to an endpoint that is back
 )
 
-// guard limits the connects of one process, as dsql.WithConnectRate does.
-type guard struct {
+// limiter limits the connects of one process, as dsql.WithConnectRate does.
+type limiter struct {
 	name        string
 	rate, burst float64 // 0: no limit
 }
@@ -21,7 +21,7 @@ type guard struct {
 type scenario struct {
 	name         string
 	life, jitter int // of a connection, in seconds
-	guard        guard
+	limiter      limiter
 	wave         int  // processes that start every 10 seconds; 0: all at once
 	loss         int  // when one of two Regions, which half of the processes prefer, is lost; 0: never
 	failover     bool // whether its connections go to the other
@@ -58,14 +58,14 @@ type conn struct {
 	next          int // when it connects, or connects again
 }
 
-// fleet is the state of a simulation. The endpoints' quotas and the processes' guards are buckets.
+// fleet is the state of a simulation. The endpoints' quotas and the processes' limiters are buckets.
 type fleet struct {
 	scenario
-	random *rand.Rand
-	conns  []conn
-	due    [][]int // the connections that are due in each second
-	quotas [2]bucket
-	guards []bucket
+	random   *rand.Rand
+	conns    []conn
+	due      [][]int // the connections that are due in each second
+	quotas   [2]bucket
+	limiters []bucket
 }
 
 func newFleet(s scenario) *fleet {
@@ -74,11 +74,11 @@ func newFleet(s scenario) *fleet {
 		f.quotas[i] = bucket{quota, quotaRate, quota}
 	}
 	for p := range processes {
-		burst := s.guard.burst
+		burst := s.limiter.burst
 		if burst > 0 {
 			burst = max(1, burst-max(1, burst/10)) // a tenth is kept back
 		}
-		f.guards = append(f.guards, bucket{burst, s.guard.rate, burst})
+		f.limiters = append(f.limiters, bucket{burst, s.limiter.rate, burst})
 		start, home := 0, 0
 		switch {
 		case s.loss > 0: // long in operation: connections of all ages
@@ -118,8 +118,8 @@ func (s scenario) simulate() result {
 		for i := range f.quotas {
 			f.quotas[i].tick()
 		}
-		for i := range f.guards {
-			f.guards[i].tick()
+		for i := range f.limiters {
+			f.limiters[i].tick()
 		}
 		f.change(now)
 		asked, refused := f.connect(now, &r)
@@ -154,7 +154,7 @@ func (f *fleet) change(now int) {
 	}
 }
 
-// connect lets the connections that are due connect, in random order. One that its guard holds back
+// connect lets the connections that are due connect, in random order. One that its limiter holds back
 // waits; one that is refused, or finds no endpoint, tries again in 1 or 2 seconds.
 func (f *fleet) connect(now int, r *result) (asked, refused int) {
 	due := f.due[now]
@@ -170,7 +170,7 @@ func (f *fleet) connect(now int, r *result) (asked, refused int) {
 			region = 1
 		}
 		switch {
-		case !f.guards[c.process].take():
+		case !f.limiters[c.process].take():
 			f.schedule(i, now+1)
 			continue
 		case f.isDown(region, now):

@@ -15,7 +15,7 @@ import (
 var ErrNotTried = errors.New("dsql: not tried, because an endpoint refused the connection for a reason that holds for all")
 
 // allFailed begins the explanation of a connect that failed at each endpoint of a multi-Region cluster.
-const allFailed = "All endpoints of the cluster failed; see docs/multiregion.md."
+const allFailed = "All endpoints of the cluster failed; see https://github.com/go-dsql/dsql/blob/main/docs/multiregion.md."
 
 // triedHost matches what pgx's error of one host begins with: ADDRESS (HOST):
 var triedHost = regexp.MustCompile(`^\S+ \(([^)]+)\): `)

@@ -68,9 +68,9 @@ func Advise(text string, err error) error { return &advice{err, text} }
 
 // Explanations of errors that this library returns before it connects.
 const (
-	NoCredentials = "There are no AWS credentials to sign a token with. Run aws sts get-caller-identity where the program runs: the SDK searches AWS_ACCESS_KEY_ID, AWS_PROFILE and the shared files, SSO (aws sso login), and the role of the container or the instance. Use WithProfile or WithCredentials for others; see docs/credentials.md."
+	NoCredentials = "There are no AWS credentials to sign a token with. Run aws sts get-caller-identity where the program runs: the SDK searches AWS_ACCESS_KEY_ID, AWS_PROFILE and the shared files, SSO (aws sso login), and the role of the container or the instance. Use WithProfile or WithCredentials for others; see https://github.com/go-dsql/dsql/blob/main/docs/credentials.md."
 
-	ExpiredCredentials = "The AWS credentials have expired or are about to, and their provider returned no newer ones. Log in again (aws sso login), or use a provider that renews credentials: the role of the container or the instance, or stscreds; see docs/credentials.md."
+	ExpiredCredentials = "The AWS credentials have expired or are about to, and their provider returned no newer ones. Log in again (aws sso login), or use a provider that renews credentials: the role of the container or the instance, or stscreds; see https://github.com/go-dsql/dsql/blob/main/docs/credentials.md."
 
 	SlowCredentials = "The provider of the AWS credentials did not respond in time. In a container on EC2 the usual cause is the metadata hop limit of 1; another is an SSO or credential_process call that hangs. Run aws sts get-caller-identity where the program runs; WithCredentialsTimeout allows more time."
 
@@ -78,7 +78,7 @@ const (
 
 	noProfile = "The profile that AWS_PROFILE or WithProfile names is not in the shared AWS files. Run aws configure list-profiles where the program runs and correct the name, or unset AWS_PROFILE; AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE select other files than ~/.aws/config and ~/.aws/credentials. A container or a Lambda function usually needs no profile."
 
-	unknownDialAddress = "No address was found for {host}, where TCP connections are routed in place of the endpoint's addresses. Check the name given to WithDialAddress and the resolver that this machine uses; for a VPC endpoint's name see docs/privatelink.md."
+	unknownDialAddress = "No address was found for {host}, where TCP connections are routed in place of the endpoint's addresses. Check the name given to WithDialAddress and the resolver that this machine uses; for a VPC endpoint's name see https://github.com/go-dsql/dsql/blob/main/docs/privatelink.md."
 
 	unknownCommit = "The outcome of the transaction is unknown: COMMIT was sent, and no definite response arrived. Look up what it wrote, on a new connection and by a request ID, and run it again only if nothing was written."
 )
@@ -115,7 +115,7 @@ func explainNetwork(err error, at target) string {
 		if at.isRouted {
 			return at.fill(unknownDialAddress)
 		}
-		return at.fill("DNS has no address for {host}. Check that it is the endpoint that aws dsql get-cluster shows (<cluster ID>.dsql.<region>.on.aws), in the right region, and that the cluster was not deleted. In a VPC without access to a public resolver, see docs/privatelink.md.")
+		return at.fill("DNS has no address for {host}. Check that it is the endpoint that aws dsql get-cluster shows (<cluster ID>.dsql.<region>.on.aws), in the right region, and that the cluster was not deleted. In a VPC without access to a public resolver, see https://github.com/go-dsql/dsql/blob/main/docs/privatelink.md.")
 	}
 	var dial *DialError
 	switch {
@@ -130,7 +130,7 @@ func explainNetwork(err error, at target) string {
 	case errno.In(err, errno.Refused):
 		return at.fill("Nothing listens on the dial address. With WithDialAddress or WithDialFunc, check that the tunnel is up and on that port; otherwise a firewall rejects port 5432.")
 	case errno.In(err, errno.Unreachable):
-		return at.fill("This machine has no route to one of the addresses tried. DSQL endpoints have IPv4 and IPv6 addresses: if one family has no route, the error of the other is the cause. On an IPv4-only or IPv6-only network, add a route (NAT, DNS64, egress gateway) or use PrivateLink; see docs/privatelink.md.")
+		return at.fill("This machine has no route to one of the addresses tried. DSQL endpoints have IPv4 and IPv6 addresses: if one family has no route, the error of the other is the cause. On an IPv4-only or IPv6-only network, add a route (NAT, DNS64, egress gateway) or use PrivateLink; see https://github.com/go-dsql/dsql/blob/main/docs/privatelink.md.")
 	case errors.As(err, new(*pgconn.ConnectError)):
 		return explainHandshake(err, at)
 	case errors.Is(err, io.ErrUnexpectedEOF), errno.In(err, errno.Reset), errors.Is(err, pgconn.ErrConnClosed):
@@ -146,7 +146,7 @@ func explainCertificate(err error, at target) string {
 	case errors.As(err, new(x509.UnknownAuthorityError)), errors.As(err, new(x509.SystemRootsError)):
 		return at.fill("The server's certificate is not signed by a CA that this program trusts. An image without CA certificates (scratch, distroless) needs them: copy /etc/ssl/certs/ca-certificates.crt into it. On a network that inspects TLS, exempt {host} from inspection. WithRootCAs sets other root CAs.")
 	case errors.As(err, &name):
-		return at.fill("The server that responded is not {host}: its certificate is for other names. A proxy or a network that inspects TLS is in between, or WithDialAddress is another server, such as a VPC endpoint that ignores the SNI hostname (see docs/privatelink.md).")
+		return at.fill("The server that responded is not {host}: its certificate is for other names. A proxy or a network that inspects TLS is in between, or WithDialAddress is another server, such as a VPC endpoint that ignores the SNI hostname (see https://github.com/go-dsql/dsql/blob/main/docs/privatelink.md).")
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return at.fill("The server's certificate has expired or is not yet valid. DSQL renews its certificates: check this machine's clock (NTP) first.")
 	}
@@ -167,7 +167,7 @@ func explainHandshake(err error, at target) string {
 	case strings.Contains(err.Error(), "failed to receive message"), strings.Contains(err.Error(), "startup message"):
 		return "The connection was closed during authentication, without an error message. TCP and TLS succeeded: retry; if it persists, check for a proxy in between and https://health.aws.amazon.com."
 	}
-	return at.fill("The connection was closed during the TLS handshake. A firewall or a middlebox that allows TCP and blocks TLS on port 5432 is the usual cause, or a tunnel or load balancer without a reachable target: allow TLS to {host} port 5432, or use PrivateLink; see docs/privatelink.md.")
+	return at.fill("The connection was closed during the TLS handshake. A firewall or a middlebox that allows TCP and blocks TLS on port 5432 is the usual cause, or a tunnel or load balancer without a reachable target: allow TLS to {host} port 5432, or use PrivateLink; see https://github.com/go-dsql/dsql/blob/main/docs/privatelink.md.")
 }
 
 // isCut reports whether the other side closed the connection.

@@ -57,7 +57,7 @@ var limitCases = []stateCase{
 	{"", "limit greater than", "The value or the declared length exceeds DSQL's limit for the type: 1 MiB per column value, char(4096), varchar(65535). Declare a shorter length, or store large values in Amazon S3 and their keys in the table."},
 	{"54000", "column size", "A column value can be up to 1 MiB and a row up to 2 MiB. Store large values in Amazon S3 and their keys in the table, or split them over rows."},
 	{"54000", "row size", "A row can be up to 2 MiB and a column value up to 1 MiB. Store large values in Amazon S3 and their keys in the table, or split them over rows."},
-	{"54000", "key size", "A primary key or index key can be up to about 1 KiB in total. Index a shorter column, or a hash of a long one."},
+	{"54000", "key size", "AWS documents 1 KiB as the limit of a primary key or index key; clusters accept up to 1,981 bytes. Index a shorter column, or a hash of a long one."},
 	{"54011", "", "A key can have up to 8 columns, and a table up to 255. Use a shorter key, or split the table."},
 	{"08P01", "invalid message length", "A protocol message can be up to 10 MiB. Send fewer rows or smaller values in one statement."},
 	{"22023", "statistics target", "DSQL allows a statistics target of up to 100. Use 100 or less."},
