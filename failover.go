@@ -54,7 +54,7 @@ func (c *Connector) resolvePeers(cfg Config) error {
 			return err
 		}
 		if slices.ContainsFunc(c.endpoints, func(other endpoint.Endpoint) bool { return other.Host == e.Host }) {
-			return fmt.Errorf("dsql: the peer %q appears twice, or is the cluster's own endpoint: use the endpoint in another Region", e.Host)
+			return fmt.Errorf("dsql: the peer %q is given twice, or is the cluster's own endpoint: use the endpoint in another Region", e.Host)
 		}
 		c.endpoints = append(c.endpoints, e)
 	}
