@@ -5,11 +5,13 @@ import (
 	"net"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/internal/harness"
+	"github.com/go-dsql/dsql/occ"
 )
 
 // A pool, a single connection and database/sql connect in the same three round trips, after TCP's:
@@ -44,4 +46,21 @@ func TestEveryClientConnectsInThreeRoundTrips(t *testing.T) {
 	} {
 		require.Equal(t, 3, trips.of(connect), name)
 	}
+}
+
+// BEGIN travels with the first statement on the pools of this library, whose own tracer does not
+// count as one.
+func TestBeginTravelsOnOurPools(t *testing.T) {
+	server, opts := harness.Start(t, fakepg.Hooks{Session: new(fakepg.SQL).Session})
+	pool := harness.NewPool(t, opts...)
+	run := func() {
+		require.NoError(t, occ.RunTx(t.Context(), pool, func(tx pgx.Tx) error {
+			_, err := tx.Exec(t.Context(), "update t set n = $1", 1)
+			return err
+		}))
+	}
+	run() // connects and prepares
+	before := server.Trips()
+	run()
+	require.Equal(t, 2, server.Trips()-before)
 }

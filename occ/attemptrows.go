@@ -19,7 +19,6 @@ func (r *attemptRows) end() {
 	if r.first != nil {
 		r.err = r.first.Close()
 		r.first = nil
-		unshift(r.Err(), r.tx.first.offset)
 	}
 	r.tx.record(r.Err())
 }
@@ -77,7 +76,6 @@ func (r *attemptRow) Scan(dest ...any) error {
 		if err == nil {
 			err = ended
 		}
-		unshift(err, r.tx.first.offset)
 	}
 	return r.tx.record(err)
 }

@@ -55,6 +55,7 @@ type statements interface {
 func (tx *attemptTx) record(err error) error {
 	if err != nil && tx.failed == nil && sqlstate.InTree(err) {
 		tx.failed = err
+		tx.first.unshift(err)
 	}
 	return err
 }
@@ -65,6 +66,7 @@ func (tx *attemptTx) before(ctx context.Context, sql string) error {
 	if tx.closed {
 		return pgx.ErrTxClosed
 	}
+	tx.first.offset = 0
 	if ctx.Done() != tx.ctx.Done() {
 		tx.interrupter.after(tx.ctx)
 	}

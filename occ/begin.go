@@ -47,10 +47,9 @@ func (tx *attemptTx) open(db TxBeginner) *failure {
 
 // waits reports whether BEGIN may wait for the first statement. Statements that the callback sends
 // on a connection of its own must be in the transaction, a tracer must see BEGIN, and a BEGIN of
-// the caller's may be several statements. After the loss of a connection it does not: pgx closes
-// one itself if an argument in a batch cannot be encoded.
+// the caller's may be several statements.
 func (tx *attemptTx) waits() bool {
-	return !tx.owned && tx.run.failures[noConnection] == 0 && tx.run.txOptions.BeginQuery == "" && pgtx.Settings(tx.conn).Tracer == nil
+	return !tx.owned && tx.run.txOptions.BeginQuery == "" && pgtx.Settings(tx.conn).Tracer == nil
 }
 
 // acquire takes a connection of a pool.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"fmt"
 	"net"
 	"strings"
 	"sync"
@@ -90,6 +91,56 @@ func TestStalePlanHealsInEveryMode(t *testing.T) {
 				require.Zero(t, stale)
 			}
 		})
+	}
+}
+
+// It heals where BEGIN travels with the stale statement, too.
+func TestStalePlanBehindBeginHeals(t *testing.T) {
+	t.Parallel()
+	const query = "SELECT * FROM t WHERE id = $1"
+	for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe} {
+		for name, read := range map[string]func(tx pgx.Tx) (pgx.Rows, error){
+			"Query": func(tx pgx.Tx) (pgx.Rows, error) { return tx.Query(t.Context(), query, 1) },
+			"SendBatch": func(tx pgx.Tx) (pgx.Rows, error) {
+				b := &pgx.Batch{}
+				b.Queue(query, 1)
+				results := tx.SendBatch(t.Context(), b)
+				defer results.Close()
+				rows, err := results.Query()
+				if err == nil {
+					rows.Next()
+					rows.Close()
+				}
+				return rows, err
+			},
+		} {
+			t.Run(fmt.Sprint(mode, "/", name), func(t *testing.T) {
+				t.Parallel()
+				c := dsqltest.Start(t)
+				pool := newClusterPool(t, c, 1, func(p *pgxpool.Config) { p.ConnConfig.DefaultQueryExecMode = mode },
+					"CREATE TABLE t (id int PRIMARY KEY, n int)", "INSERT INTO t VALUES (1, 1)")
+				columns := func(opts ...occ.RetryOption) (n int) {
+					require.NoError(t, occ.RunTx(t.Context(), pool, func(tx pgx.Tx) error {
+						rows, err := read(tx)
+						if err != nil {
+							return err
+						}
+						rows.Next()
+						rows.Close()
+						n = len(rows.FieldDescriptions())
+						return rows.Err()
+					}, opts...))
+					return n
+				}
+				require.Equal(t, 2, columns())
+				_, err := pool.Exec(t.Context(), "ALTER TABLE t ADD COLUMN m int")
+				require.NoError(t, err)
+				var seen events
+				require.Equal(t, 3, columns(seen.option()))
+				require.NotEmpty(t, seen.all)
+				require.EqualValues(t, 1, pool.Stat().NewConnsCount())
+			})
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -20,7 +21,8 @@ type first struct {
 	batch            pgx.Batch
 	queued           [2]*pgx.QueuedQuery
 	begin, statement pgx.QueuedQuery
-	offset           int // of the statement, if both are one text
+	offset           int  // of what follows BEGIN, if both are one text; until the next statement
+	unencodable      bool // an argument could not be encoded, for which pgx has closed the connection
 }
 
 // beginSQL is pgx's BEGIN for o.
@@ -36,7 +38,7 @@ func beginSQL(o pgx.TxOptions) string {
 // sendFirst sends BEGIN and the first statement, and reads BEGIN's result. If it returns neither
 // results nor an error, the transaction has begun and the statement must be sent separately.
 func (tx *attemptTx) sendFirst(ctx context.Context, sql string, args []any) (pgx.BatchResults, error) {
-	if !pgtx.IsOne(sql) || !travels(args) {
+	if !pgtx.IsOne(sql) || !travels(sql, args) {
 		return nil, tx.beginAlone()
 	}
 	f := &tx.first
@@ -44,15 +46,16 @@ func (tx *attemptTx) sendFirst(ctx context.Context, sql string, args []any) (pgx
 	f.statement.SQL, f.statement.Arguments = sql, args
 	f.queued = [2]*pgx.QueuedQuery{&f.begin, &f.statement}
 	f.batch.QueuedQueries = f.queued[:]
-	if pgtx.Settings(tx.conn).Mode == pgx.QueryExecModeSimpleProtocol {
-		f.offset = len(f.begin.SQL + "\n;")
+	results, err := tx.begun(tx.conn.SendBatch(ctx, &f.batch), true)
+	if f.unencodable {
+		unencodable.add(sql)
 	}
-	return tx.begun(tx.conn.SendBatch(ctx, &f.batch), true)
+	return results, err
 }
 
 // sendFirstBatch is sendFirst for a batch.
 func (tx *attemptTx) sendFirstBatch(ctx context.Context, b *pgx.Batch) (pgx.BatchResults, error) {
-	if slices.ContainsFunc(b.QueuedQueries, func(q *pgx.QueuedQuery) bool { return pgtx.ControlsTx(q.SQL) || !travels(q.Arguments) }) {
+	if b.Len() == 0 || slices.ContainsFunc(b.QueuedQueries, func(q *pgx.QueuedQuery) bool { return pgtx.ControlsTx(q.SQL) || !travels(q.SQL, q.Arguments) }) {
 		return nil, tx.beginAlone()
 	}
 	// Copies, as pgx prepares them, and the callback's may have to be sent again.
@@ -65,12 +68,21 @@ func (tx *attemptTx) sendFirstBatch(ctx context.Context, b *pgx.Batch) (pgx.Batc
 	for i := range copies {
 		joint.QueuedQueries[i] = &copies[i]
 	}
-	return tx.begun(tx.conn.SendBatch(ctx, joint), false)
+	results, err := tx.begun(tx.conn.SendBatch(ctx, joint), false)
+	if tx.first.unencodable {
+		for _, q := range b.QueuedQueries {
+			unencodable.add(q.SQL)
+		}
+	}
+	return results, err
 }
 
 // travels reports whether pgx takes args in a batch as it takes them elsewhere. Options do not
 // travel, and a rewriter of the callback's own may use the connection.
-func travels(args []any) bool {
+func travels(sql string, args []any) bool {
+	if unencodable.has(sql) {
+		return false
+	}
 	for _, arg := range args {
 		switch arg.(type) {
 		case pgx.NamedArgs, pgx.StrictNamedArgs: // options may follow
@@ -83,17 +95,46 @@ func travels(args []any) bool {
 	return true
 }
 
+// unencodable are statements that were given an argument that cannot be encoded. If they travel
+// with BEGIN, such an argument costs the connection: pgx closes it.
+var unencodable texts
+
+// texts is a set of statements that forgets all of them when it is full.
+type texts struct {
+	mu  sync.RWMutex
+	set map[string]bool
+}
+
+func (t *texts) has(sql string) bool {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.set[sql]
+}
+
+func (t *texts) add(sql string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.set == nil || len(t.set) == 100 {
+		t.set = make(map[string]bool)
+	}
+	t.set[sql] = true
+}
+
 // begun reads BEGIN's result. single says that the batch is not the callback's, which should not
 // see pgx's error for one.
 func (tx *attemptTx) begun(results pgx.BatchResults, single bool) (pgx.BatchResults, error) {
 	_, err := results.Exec()
 	if err == nil {
 		tx.pending, tx.inTx = false, true
+		if pgtx.Settings(tx.conn).Mode == pgx.QueryExecModeSimpleProtocol {
+			tx.first.offset = len(beginSQL(tx.run.txOptions) + "\n;")
+		}
 		return results, nil
 	}
 	_ = results.Close()
 	var preparing pgx.ErrPreprocessingBatch
 	ofBegin := !errors.As(err, &preparing) || preparing.SQL() == beginSQL(tx.run.txOptions)
+	tx.first.unencodable = tx.pg.IsClosed() && strings.HasPrefix(preparing.Error(), "error preprocessing batch (build)")
 	if single && errors.As(err, &preparing) {
 		err = preparing.Unwrap()
 	}
@@ -105,12 +146,12 @@ func (tx *attemptTx) begun(results pgx.BatchResults, single bool) (pgx.BatchResu
 // is sent separately, so that the statement fails in the transaction as it would have without a
 // batch.
 func (tx *attemptTx) notBegun(err error, ofBegin bool) error {
-	k := classifyBegin(err)
+	k, lost := classifyBegin(err), tx.lost(err)
 	switch {
-	case !sqlstate.InTree(err) && tx.pg.IsClosed(): // a loss like any other
 	case !tx.pg.IsClosed() && (k == permanent || !sqlstate.InTree(err) || k == stalePlan && ofBegin):
 		return tx.beginAlone()
-	case ofBegin:
+	case !lost && !sqlstate.InTree(err): // the callback's own timeout, or an argument that cannot be encoded
+	case lost || ofBegin:
 		tx.refused, tx.beginFailed = err, &failure{k, fmt.Errorf("occ: begin: %w", err)}
 	default:
 		tx.refused = err
@@ -133,7 +174,6 @@ func (tx *attemptTx) execFirst(ctx context.Context, sql string, args []any) (tag
 	if closed := results.Close(); err == nil {
 		err = closed
 	}
-	unshift(err, tx.first.offset)
 	return tag, true, err
 }
 
@@ -155,18 +195,15 @@ func (tx *attemptTx) execFirstText(ctx context.Context, sql string) (tag pgconn.
 		return tag, false, tx.notBegun(err, true)
 	}
 	tx.pending, tx.inTx = false, true
-	unshift(err, len(begin))
+	tx.first.offset = len(begin)
 	return tag, true, err
 }
 
-// unshift takes n bytes of BEGIN out of the position that err has in a text of both.
-func unshift(err error, n int) {
-	if err == nil || n == 0 {
-		return
-	}
+// unshift takes BEGIN out of the position that err, the first of the server, has in a text of both.
+func (f *first) unshift(err error) {
 	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) && pgErr.Position > 0 {
-		pgErr.Position -= int32(n)
+	if f.offset > 0 && errors.As(err, &pgErr) && pgErr.Position > 0 {
+		pgErr.Position -= int32(f.offset)
 	}
 }
 
@@ -186,7 +223,6 @@ func (tx *attemptTx) queryFirst(ctx context.Context, sql string, args []any) (pg
 	}
 	_ = results.Close()
 	tx.record(err)
-	unshift(err, tx.first.offset)
 	if pgtx.Settings(tx.conn).Mode != pgx.QueryExecModeSimpleProtocol {
 		return errRows{err: err, conn: tx.conn}, nil // as without a batch: the rows have the error
 	}

@@ -2,6 +2,7 @@ package occ_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -173,6 +174,7 @@ func TestErrorPositionIsInTheStatement(t *testing.T) {
 		{pgx.QueryExecModeSimpleProtocol, "Exec", "begin\n;"},
 		{pgx.QueryExecModeSimpleProtocol, "QueryRow", "begin\n;"},
 		{pgx.QueryExecModeSimpleProtocol, "Query", "begin\n;"},
+		{pgx.QueryExecModeSimpleProtocol, "SendBatch", "begin\n;"},
 	} {
 		s := startSQLMode(t, test.mode, func(st fakepg.Statement) fakepg.Reply {
 			if st.Step == fakepg.Execute && st.SQL != "begin" && st.SQL != "rollback" {
@@ -201,4 +203,34 @@ func TestBatchThatBeginsIsRefused(t *testing.T) {
 	require.Equal(t, 1, s.Count("begin"))
 	require.Zero(t, s.Count("update"))
 	s.kept(t)
+}
+
+// A loss of the connection at BEGIN is BEGIN's, whatever the callback makes of its statement's error.
+func TestConnectionLostAtBegin(t *testing.T) {
+	t.Parallel()
+	for name, statement := range firstStatements {
+		s := startSQL(t, first(1, fakepg.Execute, "begin", fakepg.Reply{Cut: true}))
+		var seen events
+		err := occ.RunTx(t.Context(), s.pool, func(tx pgx.Tx) error {
+			if statement(t.Context(), tx) != nil {
+				return errors.New("save failed")
+			}
+			return nil
+		}, quick(), seen.option())
+		require.NoError(t, err, name)
+		require.Len(t, seen.all, 1, name)
+		require.ErrorContains(t, seen.all[0].Err, "occ: begin: ", name)
+		require.Equal(t, 1, s.Count(commit), name)
+	}
+}
+
+// An empty batch holds the connection no more than pgx's does, whether or not it is closed.
+func TestEmptyBatchFirst(t *testing.T) {
+	t.Parallel()
+	s := startSQL(t)
+	require.NoError(t, occ.RunTx(t.Context(), s.pool, func(tx pgx.Tx) error {
+		tx.SendBatch(t.Context(), &pgx.Batch{})
+		return update(t.Context(), tx)
+	}))
+	require.Equal(t, 1, s.Count(commit))
 }

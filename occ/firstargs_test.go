@@ -3,6 +3,7 @@ package occ_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -22,10 +23,10 @@ func TestFirstStatementWhoseArgumentsCannotBeEncoded(t *testing.T) {
 	for _, mode := range modes[:3] { // those that know the types
 		pool := newClusterPool(t, c, 1, func(p *pgxpool.Config) { p.ConnConfig.DefaultQueryExecMode = mode })
 		for _, args := range [][]any{{1, 2}, {struct{}{}}, {int64(1) << 40}} {
-			calls := 0
+			calls, sql := 0, fmt.Sprintf("SELECT $1::int AS \"%v %v\"", mode, args)
 			n, err := occ.RunTxValue(t.Context(), pool, func(tx pgx.Tx) (n int, err error) {
 				calls++
-				if err := tx.QueryRow(t.Context(), "SELECT $1::int", args...).Scan(&n); err == nil {
+				if err := tx.QueryRow(t.Context(), sql, args...).Scan(&n); err == nil {
 					return 0, fmt.Errorf("%v was encoded", args)
 				}
 				return n, tx.QueryRow(t.Context(), "SELECT $1::int", 7).Scan(&n)
@@ -33,6 +34,38 @@ func TestFirstStatementWhoseArgumentsCannotBeEncoded(t *testing.T) {
 			require.NoError(t, err, "%v %v", mode, args)
 			require.Equal(t, 7, n)
 			require.LessOrEqual(t, calls, 2)
+		}
+	}
+}
+
+// pgx closes a connection if an argument behind BEGIN cannot be encoded. That happens once for each
+// statement, not for each bad request.
+func TestArgumentsThatCannotBeEncodedCostOneConnection(t *testing.T) {
+	t.Parallel()
+	c := dsqltest.Start(t)
+	for _, mode := range modes[:3] {
+		for name, statement := range map[string]func(tx pgx.Tx, sql string) error{
+			"QueryRow": func(tx pgx.Tx, sql string) error {
+				return tx.QueryRow(t.Context(), sql, int64(1)<<40).Scan(new(int))
+			},
+			"named arguments": func(tx pgx.Tx, sql string) error {
+				_, err := tx.Exec(t.Context(), strings.ReplaceAll(sql, "$1", "@n"), pgx.NamedArgs{"n": int64(1) << 40})
+				return err
+			},
+			"SendBatch": func(tx pgx.Tx, sql string) error {
+				b := &pgx.Batch{}
+				b.Queue(sql, int64(1)<<40)
+				return tx.SendBatch(t.Context(), b).Close()
+			},
+		} {
+			pool := newClusterPool(t, c, 1, func(p *pgxpool.Config) { p.ConnConfig.DefaultQueryExecMode = mode })
+			sql := fmt.Sprintf("SELECT $1::int AS %q", mode.String()+name)
+			for range 10 {
+				err := occ.RunTx(t.Context(), pool, func(tx pgx.Tx) error { return statement(tx, sql) })
+				require.ErrorContains(t, err, "is greater than maximum value for int4", "%v %s", mode, name)
+			}
+			require.LessOrEqual(t, pool.Stat().NewConnsCount(), int64(2), "%v %s", mode, name)
+			require.NoError(t, pool.Ping(t.Context()))
 		}
 	}
 }

@@ -83,3 +83,27 @@ func TestCancelRequestWhileTablesAreCopied(t *testing.T) {
 	require.Equal(t, byte('E'), first.PgConn().TxStatus())
 	apply(t, first, "ROLLBACK", "UPDATE t SET n = 3 WHERE id = 1")
 }
+
+// PostgreSQL reports a lock timeout as a cancel request when it comes between two waits.
+func TestLockTimeoutReportedAsACancelRequest(t *testing.T) {
+	t.Parallel()
+	c := start(t)
+	conn := connect(t, c)
+	s := c.allSessions()[0]
+	canceled := encode(&pgproto3.ErrorResponse{Severity: "ERROR", Code: "57014", Message: "canceling statement due to user request", Where: "while locking tuple"})
+	code := func() string {
+		var e pgproto3.ErrorResponse
+		require.NoError(t, e.Decode(s.asLockTimeout(canceled).body()))
+		return e.Code
+	}
+	require.Equal(t, "55P03", code())
+	require.NoError(t, conn.PgConn().CancelRequest(t.Context()))
+	require.Equal(t, "57014", code(), "the client has asked for it")
+	require.Equal(t, "55P03", code())
+	other := connect(t, c)
+	require.NoError(t, other.PgConn().CancelRequest(t.Context()))
+	require.Equal(t, "55P03", code())
+	for _, m := range []message{encode(&pgproto3.ErrorResponse{Code: "57014", Message: "canceling statement due to statement timeout"}), encode(&pgproto3.ReadyForQuery{TxStatus: 'I'})} {
+		require.Equal(t, m, s.asLockTimeout(m))
+	}
+}

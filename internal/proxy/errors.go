@@ -30,6 +30,7 @@ const (
 	tooManyConfigured    = "53400"
 	programLimitExceeded = "54000"
 	lockNotAvailable     = "55P03"
+	queryCanceled        = "57014"
 	internalError        = "XX000"
 )
 

@@ -22,6 +22,7 @@ type relay struct {
 	server *stream // read by replyLoop; written while session.busy is held
 
 	processID atomic.Uint32 // PostgreSQL's
+	canceled  atomic.Bool   // a cancel request for it was forwarded, and has not been answered
 
 	mu       sync.Mutex
 	idle     sync.Cond   // pending is empty, or closed
@@ -90,6 +91,7 @@ var errExpired = errors.New("session expired")
 func (r *relay) deliver(m message) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	m = r.asLockTimeout(m)
 	var x *exchange
 	if len(r.pending) > 0 {
 		x = r.pending[0]
