@@ -124,12 +124,8 @@ func (g *gate) TraceConnectStart(ctx context.Context, data pgx.TraceConnectStart
 		cc.LookupFunc = seal.AsIs
 		cc.AfterNetConnect = g.afterNetConnect(a, cc.AfterNetConnect)
 		cc.OnPgError = g.onPgError(a, cc.OnPgError)
-		if hook := cc.AfterConnect; hook != nil {
-			cc.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
-				a.Connected = true // what fails now is not the endpoint
-				return hook(ctx, conn)
-			}
-		}
+		cc.ValidateConnect = a.Excuse(cc.ValidateConnect)
+		cc.AfterConnect = a.Excuse(cc.AfterConnect)
 	}
 	return context.WithValue(ctx, attemptKey{}, a)
 }

@@ -29,12 +29,12 @@ type Attempt struct {
 	Began   time.Time // of the current try
 	TCP     net.Conn  // of the current try
 
-	Err       error // why the current try failed, as far as is known
-	Settled   error // why no other endpoint is tried
-	Connected bool  // what fails now is not the endpoint
+	Err     error // why the current try failed, as far as is known
+	Settled error // why no other endpoint is tried
 
 	deadline time.Time     // of the caller's context; zero: none
 	share    time.Duration // of the deadline for the current try; 0: all of it
+	excused  bool          // the current try got through; what fails now is not the endpoint
 	ready    atomic.Bool   // the fields no longer change
 }
 
@@ -65,7 +65,7 @@ func (a *Attempt) Arrange(own func(t *tls.Config, i int) *tls.Config) {
 
 // Move makes endpoint i the current one.
 func (a *Attempt) Move(i int) {
-	a.Current, a.Began, a.share, a.Err = i, time.Now(), 0, nil
+	a.Current, a.Began, a.share, a.Err, a.excused = i, time.Now(), 0, nil, false
 	left := len(a.Plan.Order) - slices.Index(a.Plan.Order, i)
 	if !a.deadline.IsZero() && left > 1 {
 		a.share = time.Until(a.deadline) / time.Duration(left)
@@ -93,10 +93,12 @@ func (a *Attempt) Judge(ctx context.Context) (rests, lost bool) {
 	var refusal *pgconn.PgError
 	took := time.Since(a.Began)
 	switch {
-	case a.Settled != nil, a.Connected:
+	case a.Settled != nil:
 		return false, false
 	case errors.Is(ctx.Err(), context.Canceled):
 		a.Settled = ctx.Err()
+		return false, false
+	case a.excused:
 		return false, false
 	case errors.As(a.Err, &refusal) && !sqlstate.IsOfEndpoint(refusal):
 		a.Settled = a.Err
@@ -105,6 +107,18 @@ func (a *Attempt) Judge(ctx context.Context) (rests, lost bool) {
 		return false, false // it had too little time
 	}
 	return true, refusal == nil || !sqlstate.KeepsConnections(refusal)
+}
+
+// Excuse returns a hook of the caller's on a ready connection, or nil, such that its failure is not
+// the endpoint's.
+func (a *Attempt) Excuse(hook func(context.Context, *pgconn.PgConn) error) func(context.Context, *pgconn.PgConn) error {
+	if hook == nil {
+		return nil
+	}
+	return func(ctx context.Context, conn *pgconn.PgConn) error {
+		a.excused = true
+		return hook(ctx, conn)
+	}
 }
 
 // Done ends the attempt with a connection to the current endpoint.
