@@ -13,6 +13,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/multitracer"
 	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/time/rate"
 
@@ -51,6 +52,9 @@ func (c *Connector) prepare(ctx context.Context, cc *pgx.ConnConfig) (*gate, err
 		return nil, err
 	}
 	g := &gate{c: c, next: cc.Tracer, token: func() string { return token }}
+	if g.next != nil {
+		g.Tracer = *multitracer.New(g.next)
+	}
 	g.hasTurn.Store(true)
 	cc.Tracer = g
 	lookup, dial := seal.LookupOf(cc), seal.DialOf(cc)
@@ -95,6 +99,8 @@ func (c *Connector) takeTurn(ctx context.Context) error {
 // the configuration that is about to be used and wraps lookup, dial and AfterNetConnect. The
 // caller's tracer takes its place again for the connection's queries.
 type gate struct {
+	multitracer.Tracer // calls next, if there is one, where a tracer of the caller's calls the gate
+
 	c       *Connector
 	next    pgx.QueryTracer // the caller's; may be nil
 	token   func() string   // a function is printed as an address
@@ -112,9 +118,7 @@ func (g *gate) TraceConnectStart(ctx context.Context, data pgx.TraceConnectStart
 	if cc.Password == g.token() {
 		cc.Password = ""
 	}
-	if next, ok := g.next.(pgx.ConnectTracer); ok {
-		ctx = next.TraceConnectStart(ctx, data)
-	}
+	ctx = g.Tracer.TraceConnectStart(ctx, data)
 	a := g.c.rest.NewAttempt(ctx, cc)
 	if err := g.c.seal.Check("before connecting", &cc.Config); err != nil {
 		g.refuse(cc, err)
@@ -252,25 +256,7 @@ func (g *gate) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndData
 		a.Plan.Done()
 		g.c.logConnect(ctx, g.c.endpoints[max(a.Current, 0)].Host, time.Since(a.Start), data.Err)
 	}
-	if next, ok := g.next.(pgx.ConnectTracer); ok {
-		next.TraceConnectEnd(ctx, data)
-	}
-}
-
-// TraceQueryStart passes a query on. It is called only if a tracer of the caller's calls g:
-// otherwise the connection has the caller's own tracer.
-func (g *gate) TraceQueryStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
-	if g.next == nil {
-		return ctx
-	}
-	return g.next.TraceQueryStart(ctx, conn, data)
-}
-
-// TraceQueryEnd passes a query on.
-func (g *gate) TraceQueryEnd(ctx context.Context, conn *pgx.Conn, data pgx.TraceQueryEndData) {
-	if g.next != nil {
-		g.next.TraceQueryEnd(ctx, conn, data)
-	}
+	g.Tracer.TraceConnectEnd(ctx, data)
 }
 
 func (c *Connector) log(ctx context.Context, level slog.Level, message string, attrs ...slog.Attr) {

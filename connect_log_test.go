@@ -15,9 +15,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
@@ -225,54 +223,4 @@ func TestNothingIsLoggedWithoutALogger(t *testing.T) {
 func TestLoggerMustNotBeNil(t *testing.T) {
 	_, err := dsql.NewPool(t.Context(), host, "", dsql.WithLogger(nil))
 	require.ErrorContains(t, err, "dsql: WithLogger: the logger must not be nil")
-}
-
-// callerTracer records traced connections, queries and acquires.
-type callerTracer struct {
-	mu    sync.Mutex
-	notes []string
-}
-
-func (c *callerTracer) note(what string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.notes = append(c.notes, what)
-}
-
-func (c *callerTracer) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartData) context.Context {
-	c.note("connect")
-	return ctx
-}
-func (c *callerTracer) TraceConnectEnd(context.Context, pgx.TraceConnectEndData) { c.note("connected") }
-func (c *callerTracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
-	c.note("query " + data.SQL)
-	return ctx
-}
-func (c *callerTracer) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
-func (c *callerTracer) TracePrepareStart(ctx context.Context, _ *pgx.Conn, data pgx.TracePrepareStartData) context.Context {
-	c.note("prepare " + data.SQL)
-	return ctx
-}
-func (c *callerTracer) TracePrepareEnd(context.Context, *pgx.Conn, pgx.TracePrepareEndData) {}
-func (c *callerTracer) TraceAcquireStart(ctx context.Context, _ *pgxpool.Pool, _ pgxpool.TraceAcquireStartData) context.Context {
-	c.note("acquire")
-	return ctx
-}
-func (c *callerTracer) TraceAcquireEnd(context.Context, *pgxpool.Pool, pgxpool.TraceAcquireEndData) {
-	c.note("acquired")
-}
-
-func TestTheCallersTracerIsStillCalled(t *testing.T) {
-	sql := &fakepg.SQL{}
-	_, opts := harness.Start(t, fakepg.Hooks{Session: sql.Session})
-	tracer := new(callerTracer)
-	var log lines
-	pool := harness.NewPool(t, harness.With(opts, log.option(), dsql.WithPoolConfig(func(p *pgxpool.Config) error {
-		p.ConnConfig.Tracer = tracer
-		return nil
-	}))...)
-	_, err := pool.Exec(t.Context(), "update t set n = $1", 1)
-	require.NoError(t, err)
-	require.Equal(t, []string{"acquire", "connect", "connected", "acquired", "query update t set n = $1", "prepare update t set n = $1"}, tracer.notes)
-	require.Equal(t, "dsql: connected", log.all(t)[3]["msg"])
 }
