@@ -3,9 +3,15 @@ package dsql_test
 import (
 	"context"
 	"database/sql"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
 	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
@@ -71,4 +77,105 @@ func TestNewConnectorAppliesOptionsToACopy(t *testing.T) {
 	require.EqualValues(t, 1, calls.Load())
 	_, err = dsql.NewConnector(t.Context(), cfg, nil)
 	require.ErrorContains(t, err, "dsql: option 1 is nil")
+}
+
+// startCredentials runs the credentials endpoint of a container, which the SDK's default chain asks,
+// and counts the requests.
+func startCredentials(t *testing.T, answer http.HandlerFunc) *atomic.Int64 {
+	t.Helper()
+	calls := new(atomic.Int64)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		calls.Add(1)
+		answer(w, r)
+	}))
+	t.Cleanup(server.Close)
+	t.Setenv("AWS_CONFIG_FILE", os.DevNull)
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", os.DevNull)
+	t.Setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", server.URL)
+	return calls
+}
+
+func sendCredentials(w http.ResponseWriter) {
+	fmt.Fprintf(w, `{"AccessKeyId":%q,"SecretAccessKey":%q,"Token":"x","Expiration":%q}`,
+		harness.AccessKey, harness.SecretKey, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+}
+
+// openDriver opens a database of a registered driver, whose connections are refused when they have
+// credentials.
+func openDriver(t *testing.T) *sql.DB {
+	t.Helper()
+	name := "dsql-" + t.Name()
+	require.NoError(t, dsql.RegisterDriver(name))
+	db, err := sql.Open(name, "postgres://"+host+"?hostaddr=127.0.0.1&port=1")
+	require.NoError(t, err)
+	t.Cleanup(func() { db.Close() })
+	return db
+}
+
+func requireDialed(t *testing.T, err error) {
+	t.Helper()
+	var dial *pgconn.ConnectError
+	require.ErrorAs(t, err, &dial)
+}
+
+func TestFirstConnectionsOfADriverShareOneRequestForCredentials(t *testing.T) {
+	release := make(chan struct{})
+	calls := startCredentials(t, func(w http.ResponseWriter, _ *http.Request) {
+		<-release
+		sendCredentials(w)
+	})
+	db := openDriver(t)
+	impatient, giveUp := context.WithCancel(t.Context())
+	gaveUp := make(chan error)
+	go func() { gaveUp <- db.PingContext(impatient) }()
+	require.Eventually(t, func() bool { return calls.Load() > 0 }, 30*time.Second, time.Millisecond)
+	errs := make(chan error)
+	for range 20 {
+		go func() { errs <- db.PingContext(t.Context()) }()
+	}
+	time.Sleep(200 * time.Millisecond) // most of them wait, and those that come later ask for nothing
+	giveUp()
+	require.ErrorIs(t, <-gaveUp, context.Canceled, "it does not wait for the others")
+	close(release)
+	for range 20 {
+		requireDialed(t, <-errs)
+	}
+	require.EqualValues(t, 1, calls.Load())
+}
+
+func TestConnectionsOfADriverWaitForCredentialsNoLongerThanTheirContexts(t *testing.T) {
+	release := make(chan struct{})
+	startCredentials(t, func(http.ResponseWriter, *http.Request) { <-release })
+	defer close(release)
+	db := openDriver(t)
+	for range 2 { // the first asks, the second waits
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		err := db.PingContext(ctx)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.ErrorContains(t, err, "dsql: getting AWS credentials timed out")
+		require.ErrorContains(t, err, "hop limit", "it is explained")
+	}
+}
+
+func TestFirstConnectionOfADriverThatFailsIsNotRemembered(t *testing.T) {
+	var fails atomic.Bool
+	fails.Store(true)
+	calls := startCredentials(t, func(w http.ResponseWriter, _ *http.Request) {
+		if fails.Load() {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		sendCredentials(w)
+	})
+	db := openDriver(t)
+	for want := int64(1); want <= 2; want++ {
+		require.ErrorContains(t, db.PingContext(t.Context()), "dsql: no AWS credentials")
+		require.Equal(t, want, calls.Load())
+	}
+	fails.Store(false)
+	for range 2 {
+		requireDialed(t, db.PingContext(t.Context()))
+	}
+	require.EqualValues(t, 3, calls.Load())
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 
@@ -100,39 +101,52 @@ type urlConnector struct {
 	driver *urlDriver
 	cfg    Config
 
-	mu        sync.Mutex
+	mu       sync.Mutex
+	resolved *resolution // or under way; nil: none yet, or the last failed
+}
+
+// resolution is one call of NewConnector.
+type resolution struct {
+	done      chan struct{} // closed when the others are set
 	connector *Connector
+	err       error
 }
 
 func (u *urlConnector) Driver() driver.Driver { return u.driver }
 
 func (u *urlConnector) Connect(ctx context.Context) (driver.Conn, error) {
-	c, err := u.resolve(ctx)
-	if err != nil {
-		return nil, explained(err)
+	r := u.resolve(ctx)
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		return nil, explained(checkCredentials(aws.Credentials{}, ctx.Err(), constructTimeout))
 	}
-	return c.Connect(ctx)
+	if r.err != nil {
+		return nil, explained(r.err)
+	}
+	return r.connector.Connect(ctx)
 }
 
-// resolve does not hold the lock while it waits for credentials, so that every caller waits for its
-// own context only.
-func (u *urlConnector) resolve(ctx context.Context) (*Connector, error) {
-	u.mu.Lock()
-	c := u.connector
-	u.mu.Unlock()
-	if c != nil {
-		return c, nil
-	}
-	c, err := NewConnector(ctx, u.cfg)
-	if err != nil {
-		return nil, err
-	}
+// resolve returns the resolution that every connection waits for, each no longer than its own
+// context allows.
+func (u *urlConnector) resolve(ctx context.Context) *resolution {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.connector == nil {
-		u.connector = c
+	if u.resolved != nil {
+		return u.resolved
 	}
-	return u.connector, nil
+	r := &resolution{done: make(chan struct{})}
+	u.resolved = r
+	go func() {
+		defer close(r.done)
+		r.connector, r.err = NewConnector(context.WithoutCancel(ctx), u.cfg)
+		if r.err != nil {
+			u.mu.Lock()
+			defer u.mu.Unlock()
+			u.resolved = nil
+		}
+	}()
+	return r
 }
 
 // sessionEnd is the key of a connection's end in its custom data.
