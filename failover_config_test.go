@@ -23,6 +23,28 @@ func TestNearestFirst(t *testing.T) {
 	p.requirePeer(t)
 }
 
+// The log says where the region of the cluster's own endpoint came from, whichever is preferred.
+func TestNearestFirstDoesNotChangeWhereTheRegionCameFrom(t *testing.T) {
+	t.Setenv("AWS_REGION", "us-east-2")
+	p := startPair(t, fakepg.Hooks{}, fakepg.Hooks{})
+	for _, tt := range []struct{ endpoint, region, host, from string }{
+		{host, "", host, "endpoint"},
+		{harness.ClusterID, "us-east-1", host, "option"},
+		{"db.example.com", "us-west-2", "db.example.com", "option"},
+	} {
+		var log lines
+		c, err := dsql.NewConnector(t.Context(), dsql.Config{Endpoint: tt.endpoint, Region: tt.region},
+			harness.With(p.opts, dsql.WithNearestFirst(), log.option())...)
+		require.NoError(t, err)
+		require.Equal(t, peerHost, c.Endpoints()[0].Endpoint)
+		logged := log.all(t)[0]
+		require.Equal(t, "dsql: cluster", logged["msg"])
+		require.Equal(t, tt.host, logged["endpoint"])
+		require.Equal(t, c.Endpoints()[1].Region, logged["region"])
+		require.Equal(t, tt.from, logged["region_from"])
+	}
+}
+
 func TestPeersAreChecked(t *testing.T) {
 	for name, tt := range map[string]struct{ endpoint, region, want string }{
 		"none":          {"", "", "endpoint"},

@@ -145,11 +145,8 @@ func (c *Connector) resolve(ctx context.Context, cfg Config) error {
 	case needRegion:
 		from = "AWS configuration"
 	}
-	if err := c.resolvePeers(cfg); err != nil {
-		return err
-	}
 	c.log(ctx, slog.LevelDebug, "dsql: cluster", slog.String("region", c.endpoint.Region), slog.String("region_from", from))
-	return nil
+	return c.resolvePeers(cfg)
 }
 
 // NewPool returns a pool, as the function [NewPool] does.
