@@ -1,6 +1,7 @@
 package dsql
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -149,25 +150,18 @@ func (c Config) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
 // validate checks what needs neither the endpoint nor AWS.
 func (c Config) validate() error {
-	if err := checkUser(c.User); err != nil {
-		return err
-	}
-	if c.TokenLifetime != 0 {
-		if err := checkTokenLifetime(c.TokenLifetime); err != nil {
-			return err
-		}
-	}
-	if c.CredentialsTimeout != 0 {
-		if err := checkCredentialsTimeout(c.CredentialsTimeout); err != nil {
-			return err
-		}
-	}
-	if err := params.Check(c.RuntimeParams); err != nil {
-		return err
-	}
-	if err := params.CheckSettings(c.Settings); err != nil {
-		return err
-	}
+	return cmp.Or(
+		checkUser(c.User),
+		checkTokenLifetime(cmp.Or(c.TokenLifetime, defaultTokenLifetime)),
+		checkCredentialsTimeout(cmp.Or(c.CredentialsTimeout, defaultCredentialsTimeout)),
+		params.Check(c.RuntimeParams),
+		params.CheckSettings(c.Settings),
+		c.checkTogether(),
+	)
+}
+
+// checkTogether refuses fields that contradict each other, and nil pointers in interfaces.
+func (c Config) checkTogether() error {
 	switch {
 	case c.DialAddress != "" && c.DialFunc != nil:
 		return errors.New("dsql: DialAddress and DialFunc are mutually exclusive")

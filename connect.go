@@ -44,7 +44,7 @@ func (c *Connector) prepare(ctx context.Context, cc *pgx.ConnConfig) (*gate, err
 	}
 	waited := time.Now()
 	if err := c.takeTurn(ctx); err != nil {
-		c.logFailure(ctx, c.endpoint.Host, c.failedConnects, "dsql: connect limiter", err, slog.Duration("duration", time.Since(waited)), slog.String("explanation", Explain(err)))
+		c.logFailure(ctx, c.endpoints[0].Host, c.failedConnects, "dsql: connect limiter", err, slog.Duration("duration", time.Since(waited)), slog.String("explanation", Explain(err)))
 		return nil, err
 	}
 	token, err := c.Token(ctx)
@@ -259,12 +259,8 @@ func (g *gate) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndData
 	g.Tracer.TraceConnectEnd(ctx, data)
 }
 
-func (c *Connector) log(ctx context.Context, level slog.Level, message string, attrs ...slog.Attr) {
-	c.logAt(ctx, c.endpoint.Host, level, message, attrs...)
-}
-
-// logAt adds the endpoint and the role. Nothing passed to it may be a secret.
-func (c *Connector) logAt(ctx context.Context, host string, level slog.Level, message string, attrs ...slog.Attr) {
+// log adds the endpoint and the role. Nothing passed to it may be a secret.
+func (c *Connector) log(ctx context.Context, host string, level slog.Level, message string, attrs ...slog.Attr) {
 	if c.logger == nil {
 		return
 	}
@@ -280,7 +276,7 @@ func (c *Connector) logToken(ctx context.Context, host string, creds aws.Credent
 	if creds.CanExpire {
 		attrs = append(attrs, slog.Time("credentials_expire", creds.Expires))
 	}
-	c.logAt(ctx, host, slog.LevelDebug, "dsql: token made", attrs...)
+	c.log(ctx, host, slog.LevelDebug, "dsql: token made", attrs...)
 }
 
 func (c *Connector) logConnect(ctx context.Context, host string, took time.Duration, err error) {
@@ -289,7 +285,7 @@ func (c *Connector) logConnect(ctx context.Context, host string, took time.Durat
 	}
 	duration := slog.Duration("duration", took)
 	if err == nil {
-		c.logAt(ctx, host, slog.LevelDebug, "dsql: connected", duration)
+		c.log(ctx, host, slog.LevelDebug, "dsql: connected", duration)
 		return
 	}
 	c.logFailure(ctx, host, c.failedConnects, "dsql: connect failed", err, duration, slog.String("explanation", Explain(err)))
@@ -304,7 +300,7 @@ func (c *Connector) logFailure(ctx context.Context, host string, t *throttle, me
 			level, attrs = slog.LevelWarn, append(attrs, slog.Int("failures", n))
 		}
 	}
-	c.logAt(ctx, host, level, message, append(attrs, slog.String("error", err.Error()))...)
+	c.log(ctx, host, level, message, append(attrs, slog.String("error", err.Error()))...)
 }
 
 // throttle lets one failure a second through.

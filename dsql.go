@@ -66,8 +66,5 @@ func Connect(ctx context.Context, endpoint, region string, opts ...Option) (*pgx
 		return nil, explained(err)
 	}
 	conn, err := pgx.ConnectConfig(ctx, cc)
-	if err != nil {
-		return nil, explained(err)
-	}
-	return conn, nil
+	return conn, explained(err)
 }

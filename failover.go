@@ -45,9 +45,9 @@ func (c *Connector) Endpoints() []EndpointState {
 	return states
 }
 
-// resolvePeers completes the endpoints by the peers, in order of preference.
-func (c *Connector) resolvePeers(cfg Config) error {
-	c.endpoints = []endpoint.Endpoint{c.endpoint}
+// resolvePeers sets the endpoints: the cluster's own and the peers, in order of preference.
+func (c *Connector) resolvePeers(own endpoint.Endpoint, cfg Config) error {
+	c.endpoints = []endpoint.Endpoint{own}
 	for _, peer := range cfg.Failover {
 		e, err := parsePeer(peer)
 		if err != nil {
@@ -60,7 +60,6 @@ func (c *Connector) resolvePeers(cfg Config) error {
 	}
 	if cfg.NearestFirst {
 		endpoint.NearestFirst(c.endpoints, os.Getenv("AWS_REGION"))
-		c.endpoint = c.endpoints[0]
 	}
 	c.rest = failover.New(len(c.endpoints))
 	c.watchdogs = make([]failover.Watchdog, len(c.endpoints))
@@ -150,7 +149,7 @@ func (c *Connector) failed(ctx context.Context, i int, began time.Time, lost boo
 	if !c.rest.Failed(i, began, lost, cause) {
 		return
 	}
-	c.logAt(ctx, c.endpoints[i].Host, slog.LevelWarn, "dsql: endpoint rests", slog.Time("until", c.rest.States()[i].Until), slog.String("error", cause))
+	c.log(ctx, c.endpoints[i].Host, slog.LevelWarn, "dsql: endpoint rests", slog.Time("until", c.rest.States()[i].Until), slog.String("error", cause))
 	if lost {
 		go c.pools.Sweep()
 	}
@@ -160,7 +159,7 @@ func (c *Connector) failed(ctx context.Context, i int, began time.Time, lost boo
 func (c *Connector) connectedTo(ctx context.Context, a *failover.Attempt, conn *pgx.Conn) {
 	a.Done(conn)
 	if c.rest.Succeeded(a.Current, a.Began) {
-		c.logAt(ctx, c.endpoints[a.Current].Host, slog.LevelInfo, "dsql: endpoint is back")
+		c.log(ctx, c.endpoints[a.Current].Host, slog.LevelInfo, "dsql: endpoint is back")
 		c.pools.SweepFor(c.rest.Retirement)
 	}
 }

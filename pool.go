@@ -37,8 +37,7 @@ const peerDefaults = "pool_max_conn_idle_time=4m"
 // Connector is a validated and resolved Config, from which every kind of client is made. It is safe
 // for concurrent use and need not be closed.
 type Connector struct {
-	endpoint           endpoint.Endpoint   // the preferred one
-	endpoints          []endpoint.Endpoint // all, in order of preference
+	endpoints          []endpoint.Endpoint // in order of preference
 	rest               *failover.Set       // their states
 	watchdogs          []failover.Watchdog // which finds those that no longer answer
 	user               string
@@ -94,7 +93,7 @@ func NewConnector(ctx context.Context, cfg Config, opts ...Option) (*Connector, 
 	if err := c.buildPoolConfig(cfg); err != nil {
 		return nil, err
 	}
-	if _, err := c.makeToken(ctx, constructTimeout); err != nil {
+	if _, err := c.signFor(ctx, c.endpoints[0], constructTimeout); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -107,9 +106,10 @@ func (c *Connector) resolve(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
+	var own endpoint.Endpoint
 	needRegion := given.Host == "" && cfg.Region == ""
 	if !needRegion {
-		if c.endpoint, err = given.In(cfg.Region); err != nil {
+		if own, err = given.In(cfg.Region); err != nil {
 			return err
 		}
 	}
@@ -127,7 +127,7 @@ func (c *Connector) resolve(ctx context.Context, cfg Config) error {
 		if awsConfig.Region == "" && cfg.AWSConfig != nil {
 			return fmt.Errorf("dsql: the cluster ID %q needs a region: set one, or use the endpoint %s.dsql.<region>.on.aws; the aws.Config has none", given.ClusterID, given.ClusterID)
 		}
-		if c.endpoint, err = given.In(awsConfig.Region); err != nil {
+		if own, err = given.In(awsConfig.Region); err != nil {
 			return err
 		}
 	}
@@ -145,8 +145,8 @@ func (c *Connector) resolve(ctx context.Context, cfg Config) error {
 	case needRegion:
 		from = "AWS configuration"
 	}
-	c.log(ctx, slog.LevelDebug, "dsql: cluster", slog.String("region", c.endpoint.Region), slog.String("region_from", from))
-	return c.resolvePeers(cfg)
+	c.log(ctx, own.Host, slog.LevelDebug, "dsql: cluster", slog.String("region", own.Region), slog.String("region_from", from))
+	return c.resolvePeers(own, cfg)
 }
 
 // NewPool returns a pool, as the function [NewPool] does.
@@ -202,7 +202,7 @@ func (c *Connector) beforeConnect(ctx context.Context, cc *pgx.ConnConfig) error
 
 // String returns the cluster and the role, and no secret.
 func (c *Connector) String() string {
-	return fmt.Sprintf("dsql.Connector{%s at %s}", c.user, c.endpoint.Host)
+	return fmt.Sprintf("dsql.Connector{%s at %s}", c.user, c.endpoints[0].Host)
 }
 
 // GoString returns what String does, for %#v.
@@ -218,13 +218,13 @@ func (c *Connector) buildPoolConfig(cfg Config) error {
 	for name, value := range cfg.Settings { // the last value wins
 		settings += " " + name + "=" + value
 	}
-	p, err := connstring.Parse(c.endpoint.Host, c.user, settings)
+	p, err := connstring.Parse(c.endpoints[0].Host, c.user, settings)
 	if err != nil {
 		return fmt.Errorf("dsql: %w", err)
 	}
 	cc := p.ConnConfig
 	cc.TLSConfig = &tls.Config{
-		ServerName:         c.endpoint.Host,
+		ServerName:         c.endpoints[0].Host,
 		RootCAs:            seal.Clone(cfg.RootCAs),
 		MinVersion:         tls.VersionTLS12,
 		NextProtos:         []string{seal.ALPN},
@@ -244,7 +244,7 @@ func (c *Connector) buildPoolConfig(cfg Config) error {
 	if err := seal.CheckPool(p); err != nil {
 		return fmt.Errorf("dsql: %w", err)
 	}
-	c.seal = seal.Seal{Host: c.endpoint.Host, User: c.user}
+	c.seal = seal.Seal{Host: c.endpoints[0].Host, User: c.user}
 	if t := p.ConnConfig.TLSConfig; t != nil {
 		c.seal.RootCAs = seal.Clone(t.RootCAs)
 	}
@@ -294,14 +294,14 @@ func (c *Connector) nameCluster(cc *pgx.ConnConfig) error {
 	if len(c.endpoints) > 1 {
 		return errors.New("dsql: the dial address is a VPC endpoint's, which serves one Region: with WithFailover use WithDialFunc, which receives the endpoint")
 	}
-	if c.endpoint.ClusterID == "" {
-		return fmt.Errorf("dsql: the dial address is a VPC endpoint's, and the cluster's ID cannot be inferred from the endpoint %q: use <cluster ID>.dsql.<region>.on.aws", c.endpoint.Host)
+	if c.endpoints[0].ClusterID == "" {
+		return fmt.Errorf("dsql: the dial address is a VPC endpoint's, and the cluster's ID cannot be inferred from the endpoint %q: use <cluster ID>.dsql.<region>.on.aws", c.endpoints[0].Host)
 	}
 	if cc.RuntimeParams == nil {
 		cc.RuntimeParams = make(map[string]string)
 	}
 	if options := cc.RuntimeParams["options"]; !strings.Contains(options, params.ClusterID+"=") {
-		cc.RuntimeParams["options"] = params.AppendOption(options, params.ClusterID, c.endpoint.ClusterID)
+		cc.RuntimeParams["options"] = params.AppendOption(options, params.ClusterID, c.endpoints[0].ClusterID)
 	}
 	return nil
 }

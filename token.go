@@ -35,11 +35,7 @@ const (
 // A token is a secret until it expires ([Config].TokenLifetime). Pools and connections of this
 // package make their own.
 func (c *Connector) Token(ctx context.Context) (string, error) {
-	return c.makeToken(ctx, c.credentialsTimeout)
-}
-
-func (c *Connector) makeToken(ctx context.Context, timeout time.Duration) (string, error) {
-	return c.signFor(ctx, c.endpoint, timeout)
+	return c.signFor(ctx, c.endpoints[0], c.credentialsTimeout)
 }
 
 // signFor returns a token for one endpoint of the cluster.
@@ -66,7 +62,7 @@ func (c *Connector) signFor(ctx context.Context, e endpoint.Endpoint, timeout ti
 func (c *Connector) retrieve(ctx context.Context, timeout time.Duration) (aws.Credentials, error) {
 	creds, err := c.credentials.Retrieve(ctx, timeout)
 	if err = checkCredentials(creds, err, timeout); err != nil {
-		c.logFailure(ctx, c.endpoint.Host, c.failedTokens, "dsql: no token", err)
+		c.logFailure(ctx, c.endpoints[0].Host, c.failedTokens, "dsql: no token", err)
 		return aws.Credentials{}, err
 	}
 	return creds, nil

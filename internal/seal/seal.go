@@ -3,6 +3,7 @@
 package seal
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -40,16 +41,12 @@ type Seal struct {
 
 // Check returns an error that names the first field of cc that breaks the seal, and when it did.
 func (s Seal) Check(when string, cc *pgconn.Config) error {
-	err := s.checkTarget(cc)
-	if err == nil {
-		err = s.checkPeers(cc)
-	}
-	if err == nil {
-		err = checkValues(cc)
-	}
-	if err == nil {
-		err = s.checkTLSOf("ConnConfig.TLSConfig", s.Host, cc.TLSConfig, cc.SSLNegotiation)
-	}
+	err := cmp.Or(
+		s.checkTarget(cc),
+		s.checkPeers(cc),
+		checkValues(cc),
+		s.checkTLSOf("ConnConfig.TLSConfig", s.Host, cc.TLSConfig, cc.SSLNegotiation),
+	)
 	if err != nil {
 		return fmt.Errorf("dsql: %s: %w", when, err)
 	}
