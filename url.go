@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-dsql/dsql/internal/connstring"
 	"github.com/go-dsql/dsql/internal/endpoint"
 	"github.com/go-dsql/dsql/internal/params"
 	"github.com/go-dsql/dsql/internal/redact"
@@ -47,34 +48,24 @@ import (
 //
 // Anything else is refused by name. Errors show no value that may be a secret.
 func ParseURL(u string) (Config, error) {
-	scheme, rest, ok := strings.Cut(strings.TrimSpace(u), "://")
-	if !ok {
-		e, err := endpoint.Parse(scheme)
+	u = strings.TrimSpace(u)
+	if !strings.Contains(u, "://") {
+		e, err := endpoint.Parse(u)
 		return Config{Endpoint: e.Name()}, err
 	}
-	switch strings.ToLower(scheme) {
-	case "postgres", "postgresql", "dsql":
-	default:
-		return Config{}, errors.New("dsql: the URL must begin with postgres://, postgresql:// or dsql://")
-	}
-	authority, rest := cutBefore(rest, "/?#")
-	if strings.Contains(rest, "@") {
-		// What stands before it may be a password with a / or a ? in it.
-		return Config{}, errors.New("dsql: the URL has an @ after its host name (not shown, it may hold a secret): write it as %40; no password is needed: tokens are made for you")
-	}
-	if strings.Contains(rest, "#") {
-		return Config{}, errors.New("dsql: the URL must not have a fragment: write # as %23")
-	}
-	path, query := cutBefore(rest, "?")
-
-	var c Config
-	if err := c.setAuthority(authority); err != nil {
+	parts, err := connstring.SplitURL(u)
+	if err != nil {
 		return Config{}, err
 	}
-	if name, err := url.PathUnescape(strings.TrimPrefix(path, "/")); err != nil || name != "" && name != seal.Database {
-		return Config{}, fmt.Errorf("dsql: the URL names the database %s: it is always %s", redact.Value(strings.TrimPrefix(path, "/")), seal.Database)
+	c := Config{User: parts.Role}
+	if err := c.setEndpoint(parts.Host); err != nil {
+		return Config{}, err
 	}
-	if err := c.setQuery(strings.TrimPrefix(query, "?")); err != nil {
+	path := strings.TrimPrefix(parts.Path, "/")
+	if name, err := url.PathUnescape(path); err != nil || name != "" && name != seal.Database {
+		return Config{}, fmt.Errorf("dsql: the URL names the database %s: it is always %s", redact.Value(path), seal.Database)
+	}
+	if err := c.setParams(parts); err != nil {
 		return Config{}, err
 	}
 	if err := c.validate(); err != nil {
@@ -83,60 +74,24 @@ func ParseURL(u string) (Config, error) {
 	return c, nil
 }
 
-// cutBefore cuts s before the first of chars.
-func cutBefore(s, chars string) (before, rest string) {
-	if i := strings.IndexAny(s, chars); i >= 0 {
-		return s[:i], s[i:]
-	}
-	return s, ""
-}
-
-// setAuthority reads role@host.
-func (c *Config) setAuthority(authority string) error {
-	host := authority
-	if i := strings.LastIndex(authority, "@"); i >= 0 {
-		host = authority[i+1:]
-		role, err := url.PathUnescape(authority[:i])
-		switch {
-		case strings.Contains(authority[:i], ":"):
-			return errors.New("dsql: the URL has a password: leave it out, tokens are made for you")
-		case err != nil:
-			return errors.New("dsql: the role in the URL has a % that is not followed by two hexadecimal digits: write it as %25")
-		case role == "":
-			return errors.New("dsql: the URL has an empty role before its @: name one, or leave the @ out for admin")
+func (c *Config) setParams(u connstring.URL) error {
+	given, malformed := u.Params()
+	var hostaddr, port string
+	for _, p := range given {
+		switch p.Name {
+		case "hostaddr":
+			hostaddr = p.Value
+		case "port":
+			port = p.Value
 		}
-		c.User = role
-	}
-	if strings.Contains(host, ",") {
-		return errors.New("dsql: the URL names several hosts: use one cluster's endpoint")
-	}
-	return c.setEndpoint(host)
-}
-
-func (c *Config) setQuery(query string) error {
-	seen := make(map[string]string)
-	for pair := range strings.SplitSeq(query, "&") {
-		if pair == "" {
-			continue
-		}
-		rawName, rawValue, _ := strings.Cut(pair, "=")
-		name, err := url.QueryUnescape(rawName)
-		if err != nil {
-			return errors.New("dsql: the name of a parameter of the URL has a % that is not followed by two hexadecimal digits: write it as %25")
-		}
-		value, err := url.QueryUnescape(rawValue)
-		if err != nil {
-			return fmt.Errorf("dsql: the URL's %s has a %% that is not followed by two hexadecimal digits: write it as %%25", redact.Value(name))
-		}
-		if _, twice := seen[name]; twice {
-			return fmt.Errorf("dsql: the URL has %s twice: keep one", redact.Value(name))
-		}
-		seen[name] = value
-		if err := c.setParam(name, value); err != nil {
+		if err := c.setParam(p.Name, p.Value); err != nil {
 			return err
 		}
 	}
-	if err := c.setDialAddress(seen["hostaddr"], seen["port"]); err != nil {
+	if malformed != nil {
+		return malformed
+	}
+	if err := c.setDialAddress(hostaddr, port); err != nil {
 		return err
 	}
 	return c.setEndpoint(c.Endpoint)

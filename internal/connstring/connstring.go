@@ -1,4 +1,5 @@
-// Package connstring parses connection strings such that nothing in the environment has an effect.
+// Package connstring parses connection strings such that nothing in the environment has an effect,
+// and splits URLs.
 package connstring
 
 import (
