@@ -1,7 +1,6 @@
 package dsql
 
 import (
-	"cmp"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -91,7 +90,8 @@ func (c *Config) setParams(u connstring.URL) error {
 	if malformed != nil {
 		return malformed
 	}
-	if err := c.setDialAddress(hostaddr, port); err != nil {
+	var err error
+	if c.DialAddress, err = endpoint.ParseHostAddr(hostaddr, port); err != nil {
 		return err
 	}
 	return c.setEndpoint(c.Endpoint)
@@ -139,26 +139,6 @@ func (c *Config) setParam(name, value string) (err error) {
 // urlParams are the parameters of a URL other than settings.
 var urlParams = []string{"application_name", "failover", "hostaddr", "nearest_first", "options", "port", "profile", "region", "search_path", "sslmode",
 	"sslrootcert", "token_lifetime"}
-
-// setDialAddress sets the address to dial from hostaddr and port, either of which may be empty.
-func (c *Config) setDialAddress(hostaddr, dialPort string) error {
-	n, err := strconv.ParseUint(cmp.Or(dialPort, strconv.Itoa(endpoint.Port)), 10, 16)
-	if err != nil || n == 0 {
-		return fmt.Errorf("dsql: the URL's port is %s: must be a number from 1 to 65535", redact.Value(dialPort))
-	}
-	if hostaddr == "" {
-		if n != endpoint.Port {
-			return fmt.Errorf("dsql: the URL's port is %d and must be 5432, unless hostaddr names another address to dial", n)
-		}
-		return nil
-	}
-	ip, err := netip.ParseAddr(hostaddr)
-	if err != nil {
-		return fmt.Errorf("dsql: the URL's hostaddr is %s: must be an IP address", redact.Host(hostaddr))
-	}
-	c.DialAddress = netip.AddrPortFrom(ip, uint16(n)).String()
-	return nil
-}
 
 // setRootCAs reads the file that sslrootcert names. "system" is the default, as in libpq.
 func (c *Config) setRootCAs(file string) error {

@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/netip"
@@ -42,6 +43,26 @@ const notInHosts = "[]@?#=;/, \t\r\n\x00"
 
 func dialAddressError(given string) error {
 	return fmt.Errorf("dsql: the dial address %s must be a host name or an IP address, with or without a port", redact.Host(given))
+}
+
+// ParseHostAddr returns the dial address of a URL's hostaddr and port, either of which may be empty.
+// Without hostaddr it is empty.
+func ParseHostAddr(hostaddr, port string) (string, error) {
+	n, err := strconv.ParseUint(cmp.Or(port, strconv.Itoa(Port)), 10, 16)
+	if err != nil || n == 0 {
+		return "", fmt.Errorf("dsql: the URL's port is %s: must be a number from 1 to 65535", redact.Value(port))
+	}
+	if hostaddr == "" {
+		if n != Port {
+			return "", fmt.Errorf("dsql: the URL's port is %d and must be 5432, unless hostaddr names another address to dial", n)
+		}
+		return "", nil
+	}
+	ip, err := netip.ParseAddr(hostaddr)
+	if err != nil {
+		return "", fmt.Errorf("dsql: the URL's hostaddr is %s: must be an IP address", redact.Host(hostaddr))
+	}
+	return netip.AddrPortFrom(ip, uint16(n)).String(), nil
 }
 
 // IsVPCEndpoint reports whether a host:port is a VPC endpoint's own name, which identifies no cluster.
