@@ -1,7 +1,6 @@
 package dsql
 
 import (
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
@@ -125,7 +124,7 @@ func (c *Config) setParam(name, value string) (err error) {
 	case name == "sslmode":
 		return checkSSLMode(value)
 	case name == "sslrootcert":
-		return c.setRootCAs(value)
+		c.RootCAs, err = seal.ReadRootCAs(value)
 	case name == "token_lifetime":
 		d, err := time.ParseDuration(value)
 		if err != nil {
@@ -139,26 +138,6 @@ func (c *Config) setParam(name, value string) (err error) {
 // urlParams are the parameters of a URL other than settings.
 var urlParams = []string{"application_name", "failover", "hostaddr", "nearest_first", "options", "port", "profile", "region", "search_path", "sslmode",
 	"sslrootcert", "token_lifetime"}
-
-// setRootCAs reads the file that sslrootcert names. "system" is the default, as in libpq.
-func (c *Config) setRootCAs(file string) error {
-	if file == "system" {
-		return nil
-	}
-	info, err := os.Stat(file)
-	if err == nil && !info.Mode().IsRegular() {
-		return errors.New("dsql: the URL's sslrootcert must name a regular file") // reading a pipe could take forever
-	}
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		return redact.Wrap("dsql: the URL's sslrootcert cannot be read", err)
-	}
-	c.RootCAs = x509.NewCertPool()
-	if !c.RootCAs.AppendCertsFromPEM(pem) {
-		return fmt.Errorf("dsql: the URL's sslrootcert %s must be a PEM file of certificates, and has none", redact.Value(file))
-	}
-	return nil
-}
 
 func checkSSLMode(mode string) error {
 	switch mode {

@@ -190,11 +190,3 @@ func (s Seal) Handshake(ctx context.Context, cc *pgconn.Config, host string, con
 	}
 	return nil
 }
-
-// Clone returns a copy of pool, which AddCert on the original does not change.
-func Clone(pool *x509.CertPool) *x509.CertPool {
-	if pool == nil {
-		return nil
-	}
-	return pool.Clone()
-}
