@@ -103,7 +103,7 @@ func (c *Config) setParam(name, value string) (err error) {
 	case name == "search_path", name == "application_name", name == "options":
 		return WithRuntimeParam(name, value)(c)
 	case !isSetting && !slices.Contains(urlParams, name):
-		return unknownParam(name)
+		return params.Unknown(name, urlParams)
 	case value == "":
 		return fmt.Errorf("dsql: the URL's %s is empty: set a value, or leave it out", name)
 	case isSetting:
@@ -147,15 +147,6 @@ func checkSSLMode(mode string) error {
 		return fmt.Errorf("dsql: the URL's sslmode is %s, which allows connections without TLS, and must be verify-full or left out", mode)
 	}
 	return fmt.Errorf("dsql: the URL's sslmode is %s and must be verify-full or left out", redact.Value(mode))
-}
-
-// unknownParam names the parameter, and never its value.
-func unknownParam(name string) error {
-	if err := params.CheckOne(name, ""); err != nil {
-		return err
-	}
-	nearest := params.Nearest(name, slices.Concat(urlParams, slices.Sorted(maps.Keys(params.Settings))))
-	return fmt.Errorf("dsql: the URL has an unknown parameter %s; the nearest known one is %s (session parameters go into options=-c name=value)", redact.Value(name), nearest)
 }
 
 // URL returns a URL that [ParseURL] parses into the same Config, without a secret in it. A URL

@@ -100,8 +100,6 @@ func TestURLIsRefused(t *testing.T) {
 		{"parameter twice", "postgres://" + host + "?search_path=a&search_path=b", []string{`"search_path" twice`}},
 		{"broken escape in a value", "postgres://" + host + "?search_path=%zz", []string{`"search_path"`, "%25"}},
 		{"unknown parameter", "postgres://" + host + "?search_pth=hunter2", []string{`"search_pth"`, "nearest known one is search_path"}},
-		{"unknown pool parameter", "postgres://" + host + "?pool_max_connections=3", []string{`"pool_max_connections"`, "pool_max_conns"}},
-		{"hyphens", "postgres://" + host + "?pool-max-conn-lifetime=3m", []string{"nearest known one is pool_max_conn_lifetime ("}},
 		{"missing sslrootcert", "postgres://" + host + "?sslrootcert=/missing.pem", []string{"sslrootcert", "/missing.pem"}},
 		{"sslrootcert without a certificate", "postgres://" + host + "?sslrootcert=url_test.go", []string{`sslrootcert "url_test.go"`, "PEM"}},
 		{"empty sslrootcert", "postgres://" + host + "?sslrootcert=", []string{"sslrootcert is empty"}},
