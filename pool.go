@@ -117,7 +117,7 @@ func (c *Connector) resolve(ctx context.Context, cfg Config) error {
 	awsConfig := cfg.AWSConfig
 	provider := cfg.Credentials
 	if awsConfig == nil && (provider == nil || needRegion) {
-		loaded, err := loadAWSConfig(ctx, cfg.Profile)
+		loaded, err := credcache.LoadConfig(ctx, cfg.Profile)
 		if err != nil {
 			return err
 		}

@@ -11,10 +11,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 
+	"github.com/go-dsql/dsql/internal/credcache"
 	"github.com/go-dsql/dsql/internal/sqlconn"
 )
 
@@ -119,7 +119,7 @@ func (u *urlConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	select {
 	case <-r.done:
 	case <-ctx.Done():
-		return nil, explained(checkCredentials(aws.Credentials{}, ctx.Err(), constructTimeout))
+		return nil, explained(credcache.Failure(ctx.Err(), constructTimeout))
 	}
 	if r.err != nil {
 		return nil, explained(r.err)

@@ -1,5 +1,5 @@
-// Package credcache requests AWS credentials once for all waiting connections, and survives
-// providers that hang or panic.
+// Package credcache loads the AWS configuration, requests its credentials once for all waiting
+// connections, and survives providers that hang or panic.
 package credcache
 
 import (
@@ -14,16 +14,16 @@ import (
 const (
 	// CallTimeout abandons a call that hangs, so that the next one asks again.
 	CallTimeout = 30 * time.Second
-	// MinLife is what credentials must have left for a token to reach the cluster before it expires
+	// minLife is what credentials must have left for a token to reach the cluster before it expires
 	// with them.
-	MinLife = 5 * time.Second
+	minLife = 5 * time.Second
 	// renewalPause is how long credentials that expire soon are not asked for again.
 	renewalPause = time.Second
 )
 
-// ExpiresSoon reports whether creds have MinLife left or less.
-func ExpiresSoon(creds aws.Credentials) bool {
-	return creds.CanExpire && time.Until(creds.Expires) <= MinLife
+// expiresSoon reports whether creds have minLife left or less.
+func expiresSoon(creds aws.Credentials) bool {
+	return creds.CanExpire && time.Until(creds.Expires) <= minLife
 }
 
 // Cache asks a provider once per credential lifetime, for all connections that wait.
@@ -39,8 +39,20 @@ type Cache struct {
 	pending chan struct{} // closed by the answer under way; nil: none is
 }
 
-// Retrieve returns credentials, which may have expired. It waits for at most timeout.
+// Retrieve returns credentials that can open a connection now. It waits for at most timeout.
 func (c *Cache) Retrieve(ctx context.Context, timeout time.Duration) (aws.Credentials, error) {
+	creds, err := c.retrieve(ctx, timeout)
+	if err != nil {
+		return aws.Credentials{}, Failure(err, timeout)
+	}
+	if err := check(creds); err != nil {
+		return aws.Credentials{}, err
+	}
+	return creds, nil
+}
+
+// retrieve returns credentials, which may have expired.
+func (c *Cache) retrieve(ctx context.Context, timeout time.Duration) (aws.Credentials, error) {
 	c.mu.Lock()
 	if c.isUsable() {
 		defer c.mu.Unlock()
@@ -70,7 +82,7 @@ func (c *Cache) isUsable() bool {
 	if c.creds == nil || c.err != nil || !c.creds.HasKeys() {
 		return false
 	}
-	if ExpiresSoon(*c.creds) {
+	if expiresSoon(*c.creds) {
 		return time.Since(c.asked) < renewalPause
 	}
 	_, isCache := c.Provider.(concealedCache)
@@ -98,7 +110,7 @@ func (c *Cache) ask(ctx context.Context, pending chan struct{}) {
 			}
 		}()
 		creds, err := c.Provider.Retrieve(ctx)
-		if cache, ok := c.Provider.(concealedCache); ok && err == nil && ExpiresSoon(creds) {
+		if cache, ok := c.Provider.(concealedCache); ok && err == nil && expiresSoon(creds) {
 			cache().Invalidate() // it may hold them to their last second
 			creds, err = cache.Retrieve(ctx)
 		}
