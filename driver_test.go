@@ -19,8 +19,13 @@ import (
 	"github.com/go-dsql/dsql/internal/harness"
 )
 
+// driverName returns a name that is free when a test runs again, too.
+func driverName(t *testing.T) string {
+	return fmt.Sprintf("dsql-%s-%d", t.Name(), len(sql.Drivers()))
+}
+
 func TestRegisterDriver(t *testing.T) {
-	name := "dsql-" + t.Name()
+	name := driverName(t)
 	require.NoError(t, dsql.RegisterDriver(name))
 	require.ErrorContains(t, dsql.RegisterDriver(name), "dsql: a database/sql driver is already registered as \""+name+`"`)
 	require.ErrorContains(t, dsql.RegisterDriver("pgx"), "already registered")
@@ -104,7 +109,7 @@ func sendCredentials(w http.ResponseWriter) {
 // credentials.
 func openDriver(t *testing.T) *sql.DB {
 	t.Helper()
-	name := "dsql-" + t.Name()
+	name := driverName(t)
 	require.NoError(t, dsql.RegisterDriver(name))
 	db, err := sql.Open(name, "postgres://"+host+"?hostaddr=127.0.0.1&port=1")
 	require.NoError(t, err)
