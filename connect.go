@@ -22,6 +22,7 @@ import (
 	"github.com/go-dsql/dsql/internal/failover"
 	"github.com/go-dsql/dsql/internal/redact"
 	"github.com/go-dsql/dsql/internal/seal"
+	"github.com/go-dsql/dsql/internal/sqlstate"
 )
 
 // turnTimeout bounds the wait for the limiter: pgxpool's context has no deadline.
@@ -235,6 +236,9 @@ func (g *gate) tokenFor(ctx context.Context, a *failover.Attempt) (string, error
 func (g *gate) onPgError(a *failover.Attempt, next pgconn.PgErrorHandler) pgconn.PgErrorHandler {
 	return func(conn *pgconn.PgConn, e *pgconn.PgError) bool {
 		a.Err = e
+		if sqlstate.IsSignatureExpired(e) {
+			g.c.credentials.Refused()
+		}
 		if e.Hint == "" {
 			at := g.c.endpoints[max(a.Current, 0)]
 			e.Hint = explain.Hint(e, g.c.user, at.Host, at.Region)

@@ -16,11 +16,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/internal/harness"
+	"github.com/go-dsql/dsql/occ"
 )
 
 var errDialed = errors.New("dialed")
@@ -245,6 +248,41 @@ func TestNearlyExpiredCredentialsAreNotAskedForByEveryConnect(t *testing.T) {
 				require.ErrorContains(t, err, "must be renewed")
 				require.Greater(t, calls.Load(), int64(2), "after the pause it is asked again")
 			})
+		})
+	}
+}
+
+// A token whose signature has expired is signed again with credentials that were requested anew,
+// but not by every connect while the clock is wrong.
+func TestExpiredSignatureHasCredentialsRequestedAnew(t *testing.T) {
+	for name, wrap := range map[string]func(aws.CredentialsProvider) aws.CredentialsProvider{
+		"bare":  func(p aws.CredentialsProvider) aws.CredentialsProvider { return p },
+		"cache": func(p aws.CredentialsProvider) aws.CredentialsProvider { return aws.NewCredentialsCache(p) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var expired atomic.Int64 // signatures to refuse
+			sql := new(fakepg.SQL)
+			_, opts := harness.Start(t, fakepg.Hooks{Session: sql.Session, Password: func(c *fakepg.Conn) error {
+				if expired.Add(-1) >= 0 {
+					return &pgconn.PgError{Code: "08006", Message: "unable to accept connection, access denied", Hint: "Signature expired: 20261001T000000Z"}
+				}
+				return nil
+			}})
+			provider, calls := harness.Provider(func(context.Context, int64) (aws.Credentials, error) { return harness.Expiring(time.Hour), nil })
+			pool := harness.NewPool(t, harness.With(opts, dsql.WithCredentials(wrap(provider)))...)
+			require.EqualValues(t, 1, calls.Load())
+			expired.Store(1)
+			require.NoError(t, occ.RunTx(t.Context(), pool, func(tx pgx.Tx) error {
+				_, err := tx.Exec(t.Context(), "update t set n = 1 where id = 1")
+				return err
+			}))
+			require.EqualValues(t, 2, calls.Load())
+			expired.Store(100)
+			pool.Reset()
+			for range 20 {
+				require.Error(t, pool.Ping(t.Context()))
+			}
+			require.LessOrEqual(t, calls.Load(), int64(3))
 		})
 	}
 }

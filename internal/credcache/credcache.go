@@ -17,7 +17,7 @@ const (
 	// minLife is what credentials must have left for a token to reach the cluster before it expires
 	// with them.
 	minLife = 5 * time.Second
-	// renewalPause is how long credentials that expire soon are not asked for again.
+	// renewalPause is how long credentials that expire soon, or were refused, are not asked for again.
 	renewalPause = time.Second
 )
 
@@ -36,6 +36,8 @@ type Cache struct {
 	creds   *aws.Credentials // the last answer, behind a pointer that is printed as an address
 	err     error
 	asked   time.Time     // when it came
+	refused time.Time     // when Refused last had an effect
+	stale   bool          // the last answer is not used again
 	pending chan struct{} // closed by the answer under way; nil: none is
 }
 
@@ -76,10 +78,24 @@ func (c *Cache) retrieve(ctx context.Context, timeout time.Duration) (aws.Creden
 	}
 }
 
+// Refused says that a token of the last answer was refused: the next connection asks again, once in
+// renewalPause.
+func (c *Cache) Refused() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.refused) < renewalPause {
+		return
+	}
+	c.refused, c.stale = time.Now(), true
+	if cache, ok := c.Provider.(concealedCache); ok {
+		cache().Invalidate()
+	}
+}
+
 // isUsable reports whether the last answer serves once more. A cache of the caller's is asked each
 // time, as the caller may invalidate it.
 func (c *Cache) isUsable() bool {
-	if c.creds == nil || c.err != nil || !c.creds.HasKeys() {
+	if c.creds == nil || c.err != nil || c.stale || !c.creds.HasKeys() {
 		return false
 	}
 	if expiresSoon(*c.creds) {
@@ -97,7 +113,7 @@ func (c *Cache) ask(ctx context.Context, pending chan struct{}) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		if c.pending == pending { // not abandoned
-			c.creds, c.err, c.asked, c.pending = &creds, err, time.Now(), nil
+			c.creds, c.err, c.stale, c.asked, c.pending = &creds, err, false, time.Now(), nil
 			close(pending)
 		}
 	}
