@@ -189,6 +189,23 @@ func TestErrorPositionIsInTheStatement(t *testing.T) {
 	}
 }
 
+// Only the first statement is in one text with BEGIN.
+func TestErrorPositionOfLaterStatements(t *testing.T) {
+	t.Parallel()
+	for name, statement := range firstStatements {
+		s := startSQLMode(t, pgx.QueryExecModeSimpleProtocol, first(1, fakepg.Execute, "delete",
+			fakepg.Reply{Err: &pgconn.PgError{Code: "42703", Message: "no such column", Position: 8}}))
+		err := occ.RunTx(t.Context(), s.pool, func(tx pgx.Tx) error {
+			require.NoError(t, statement(t.Context(), tx), name)
+			_, err := tx.Exec(t.Context(), "delete from t where id = $1", 1)
+			return err
+		})
+		var pgErr *pgconn.PgError
+		require.ErrorAs(t, err, &pgErr, name)
+		require.EqualValues(t, 8, pgErr.Position, name)
+	}
+}
+
 // pgx refuses such a batch in a transaction, and so it stays.
 func TestBatchThatBeginsIsRefused(t *testing.T) {
 	t.Parallel()

@@ -106,4 +106,13 @@ func TestLockTimeoutReportedAsACancelRequest(t *testing.T) {
 	for _, m := range []message{encode(&pgproto3.ErrorResponse{Code: "57014", Message: "canceling statement due to statement timeout"}), encode(&pgproto3.ReadyForQuery{TxStatus: 'I'})} {
 		require.Equal(t, m, s.asLockTimeout(m))
 	}
+
+	server, err := c.cfg.Server.Connect(t.Context(), c.cfg.Database)
+	require.NoError(t, err)
+	defer server.Close(t.Context())
+	_, err = server.Exec(t.Context(), `CREATE FUNCTION public.times_out() RETURNS int LANGUAGE plpgsql AS $$
+		BEGIN RAISE 'canceling statement due to user request' USING ERRCODE = '57014'; END $$`)
+	require.NoError(t, err)
+	_, err = conn.Exec(t.Context(), "SELECT times_out()")
+	requireError(t, err, "40001", dataConflict)
 }
