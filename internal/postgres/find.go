@@ -73,8 +73,9 @@ func find(ctx context.Context, acc account) (installation, error) {
 	return inspect(ctx, acc, dir)
 }
 
-// findIn returns the PostgreSQL that DSQLTEST_POSTGRES names, else the one on PATH, else the newest
-// match of the first pattern that matches any, else the newest that Install left in the places.
+// findIn returns the PostgreSQL that DSQLTEST_POSTGRES names. Without it, findIn returns the first
+// of these that there is: the one on PATH, the newest match of the first pattern that matches any,
+// the newest that Install left in the places.
 func findIn(ctx context.Context, acc account, patterns, places []string) (installation, error) {
 	if given := os.Getenv("DSQLTEST_POSTGRES"); given != "" {
 		in, err := inspect(ctx, acc, given)

@@ -32,8 +32,6 @@ func (k *kept) data() string { return filepath.Join(k.dir, "postgres") }
 // file, which the server keeps open as long as it runs. made is what StartKept returned when it
 // made the data; if it is empty, new data takes the place of what is there. Call [Server.Stop].
 func StartKept(ctx context.Context, dir string, lock *os.File, made string) (*Server, string, error) {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
 	acc, err := serverAccount()
 	if err != nil {
 		return nil, "", err
@@ -42,6 +40,8 @@ func StartKept(ctx context.Context, dir string, lock *os.File, made string) (*Se
 	if err != nil {
 		return nil, "", err
 	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout) // a download in find may take longer
+	defer cancel()
 	r := newRecipe(in)
 	k := &kept{dir, lock}
 	if made == "" {

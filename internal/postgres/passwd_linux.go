@@ -40,7 +40,7 @@ func nameUser(cmd *exec.Cmd, acc account, dir string) (advice error, err error) 
 		cmd.Env = append(cmd.Env, "LD_PRELOAD="+libraries[0], "NSS_WRAPPER_PASSWD="+passwd, "NSS_WRAPPER_GROUP="+group)
 		return advice, nil
 	}
-	// Else in a user namespace, where the system allows it, as the user nobody.
+	// Otherwise in a user namespace, where the system allows it, as the user nobody.
 	nobody, err := user.Lookup("nobody")
 	if err != nil {
 		return advice, nil

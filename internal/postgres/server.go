@@ -42,12 +42,13 @@ var (
 )
 
 // Start returns the process's server and starts it if there is none. The context applies to the
-// start only, which is also limited to a minute. After an error the next call tries again.
+// start only, which is also limited to a minute, not counting a download by [Bring]. After an error
+// the next call tries again.
 //
 // Start looks for PostgreSQL 14 or later in $DSQLTEST_POSTGRES (the directory of its programs, or
 // postgres itself), on PATH, and where the packages of common systems install it. As root it runs
-// PostgreSQL as the user postgres, or else nobody. The server's files are in $TMPDIR; if that is
-// not set, in /dev/shm if it has a gigabyte of free space, else in /tmp.
+// PostgreSQL as the user postgres, or nobody if there is no such user. The server's files are in
+// $TMPDIR; if that is not set, in /dev/shm if it has a gigabyte of free space, otherwise in /tmp.
 func Start(ctx context.Context) (*Server, error) {
 	select {
 	case lock <- struct{}{}:
@@ -102,11 +103,10 @@ func (s *Server) CopyDatabase(ctx context.Context, name, template string) error 
 
 // DropDatabase removes a database and ends its sessions. It succeeds if there is none of that name.
 func (s *Server) DropDatabase(ctx context.Context, name string) error {
-	err := s.EndSessions(ctx, name)
-	if err == nil {
-		_, err = s.administer(ctx, "DROP DATABASE IF EXISTS "+quote(name)+" WITH (FORCE)")
+	if err := s.EndSessions(ctx, name); err != nil {
+		return err
 	}
-	if err != nil {
+	if _, err := s.administer(ctx, "DROP DATABASE IF EXISTS "+quote(name)+" WITH (FORCE)"); err != nil {
 		return fmt.Errorf("dsqltest: dropping database %q: %w", name, err)
 	}
 	return nil
@@ -117,8 +117,11 @@ func (s *Server) DropDatabase(ctx context.Context, name string) error {
 func (s *Server) EndSessions(ctx context.Context, name string) error {
 	for {
 		tag, err := s.administer(ctx, "SELECT pg_terminate_backend(pid) FROM engine_pg_stat_activity WHERE datname = $1", name)
-		if err != nil || tag.RowsAffected() == 0 {
-			return err
+		if err != nil {
+			return fmt.Errorf("dsqltest: ending the sessions of %q: %w", name, err)
+		}
+		if tag.RowsAffected() == 0 {
+			return nil
 		}
 		time.Sleep(time.Millisecond)
 	}

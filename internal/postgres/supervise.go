@@ -36,7 +36,7 @@ func start(ctx context.Context) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout) // a download in find may take longer
 	defer cancel()
 	template, err := newRecipe(in).template(ctx, acc, cachePlaces(acc))
 	if err != nil {
@@ -54,7 +54,10 @@ func supervise(ctx context.Context, acc account, in installation, template strin
 		data = kept.data()
 		s.data, s.files = data, kept.dir
 	}
-	var err error
+	parents, err := dataParents()
+	if err != nil {
+		return nil, err
+	}
 	if s.config, err = s.superuserConfig(); err != nil {
 		return nil, err
 	}
@@ -71,10 +74,6 @@ func supervise(ctx context.Context, acc account, in installation, template strin
 	defer report.Close()
 	s.lifeline = lifeline
 
-	parents, err := dataParents()
-	if err != nil {
-		return nil, err
-	}
 	args := append([]string{template, in.postgres, data}, parents...)
 	script := acc.shell(context.WithoutCancel(ctx), superviseScript, args...)
 	script.Stdin, script.Stdout, script.Stderr = stdin, stdout, stdout
@@ -134,10 +133,13 @@ func (s *Server) ready() bool {
 	return err == nil && strings.Contains(string(status), "ready")
 }
 
+// systemTemp are the parents of the data directory that do not depend on the environment.
+var systemTemp = []string{"/tmp", "/var/tmp"}
+
 // dataParents lists the possible parents of the data directory, best first. The script uses the
 // first that the account can write to. On macOS the path of a socket may have 103 bytes.
 func dataParents() ([]string, error) {
-	candidates := []string{os.TempDir(), "/tmp", "/var/tmp"}
+	candidates := append([]string{os.TempDir()}, systemTemp...)
 	if os.Getenv("TMPDIR") == "" && freeBytes("/dev/shm") >= 1<<30 {
 		candidates = append([]string{"/dev/shm"}, candidates...)
 	}
