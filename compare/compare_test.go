@@ -1,5 +1,6 @@
 // Package compare puts this library and AWS's Go connector v0.4.0 through the same situations. Each
-// test is a row of the table in the README.
+// test in compare_test.go is a row of the table in the README; roundtrips_test.go counts round trips
+// for docs/performance.md.
 package compare
 
 import (
@@ -22,6 +23,7 @@ import (
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/internal/fakepg"
+	"github.com/go-dsql/dsql/occ"
 )
 
 const host = "abcdefghijklmnopqrstuvwxyz.dsql.us-east-1.on.aws"
@@ -212,9 +214,17 @@ func TestExpiredCredentials(t *testing.T) {
 }
 
 func TestHalfFilledRetryConfiguration(t *testing.T) {
+	conflict := &pgconn.PgError{Code: "40001", Message: "change conflicts with another transaction (OC000)"}
 	require.Panics(t, func() {
-		_ = occretry.Retry(t.Context(), occretry.Config{MaxRetries: 3}, func() error {
-			return &pgconn.PgError{Code: "40001", Message: "change conflicts with another transaction (OC000)"}
-		})
+		_ = occretry.Retry(t.Context(), occretry.Config{MaxRetries: 3}, func() error { return conflict })
 	})
+
+	calls := 0
+	require.NoError(t, occ.Retry(t.Context(), func(context.Context) error {
+		if calls++; calls < 3 {
+			return conflict
+		}
+		return nil
+	}, occ.WithMaxAttempts(3)))
+	require.Equal(t, 3, calls)
 }

@@ -20,6 +20,8 @@ import (
 	"github.com/go-dsql/dsql/occ"
 )
 
+const insufficientPrivilege = "42501"
+
 func main() {
 	if err := run(context.Background(), os.Stdout); err != nil {
 		cluster.Fatal(err)
@@ -113,9 +115,12 @@ func work(ctx context.Context, c *cluster.Cluster, out io.Writer) error {
 	fmt.Fprintf(out, "%s sees %d orders\n", user, n)
 
 	_, err = app.Exec(ctx, "DELETE FROM orders")
+	if err == nil {
+		return errors.New("the role was able to delete orders")
+	}
 	var refused *pgconn.PgError
-	if !errors.As(err, &refused) {
-		return fmt.Errorf("the role was able to delete: %w", err)
+	if !errors.As(err, &refused) || refused.Code != insufficientPrivilege {
+		return fmt.Errorf("deleting orders: %w", err)
 	}
 	fmt.Fprintf(out, "%s cannot delete them: %s\n", user, refused.Message)
 	return nil

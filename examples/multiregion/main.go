@@ -52,11 +52,11 @@ func write(ctx context.Context, out io.Writer, cfg dsql.Config, lose func()) err
 		return err
 	}
 	defer pool.Close()
-	if _, err := pool.Exec(ctx, "CREATE TABLE IF NOT EXISTS event (id uuid PRIMARY KEY DEFAULT gen_random_uuid())"); err != nil {
+	if _, err := pool.Exec(ctx, "CREATE TABLE IF NOT EXISTS multiregion_event (id uuid PRIMARY KEY DEFAULT gen_random_uuid())"); err != nil {
 		return err
 	}
 	insert := func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, "INSERT INTO event DEFAULT VALUES")
+		_, err := tx.Exec(ctx, "INSERT INTO multiregion_event DEFAULT VALUES")
 		return err
 	}
 	if err := occ.RunTx(ctx, pool, insert); err != nil {
@@ -73,5 +73,6 @@ func write(ctx context.Context, out io.Writer, cfg dsql.Config, lose func()) err
 		}
 		fmt.Fprintln(out, e.Region, state)
 	}
-	return nil
+	_, err = pool.Exec(ctx, "DROP TABLE multiregion_event")
+	return err
 }
