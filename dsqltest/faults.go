@@ -68,7 +68,7 @@ func (c *Cluster) BlackHole() { c.proxy.Faults.BlackHole() }
 
 // Restore ends all faults of the endpoint and empties the queue of those at COMMIT. It also ends
 // the faults by target, such as [Cluster.ConflictOn], which belong to the data and so to both
-// endpoints.
+// endpoints. Restore panics if PostgreSQL does not answer.
 func (c *Cluster) Restore() {
 	c.proxy.Restore()
 	c.endTargetFaults()

@@ -7,10 +7,10 @@ import "time"
 type Event struct {
 	Time    time.Time
 	Session int    // counted from 1; 0 for a refused connection
-	User    string // the role
+	User    string // the role, at most 1,000 bytes
 	SQL     string // as received, at most 1,000 bytes; empty if the event is an error
 	Code    string // SQLSTATE as sent; empty if the event is a statement
-	Message string // as sent with Code
+	Message string // as sent with Code, at most 1,000 bytes
 }
 
 // Log returns what the endpoint has received and refused, oldest first. It keeps the latest 5,000

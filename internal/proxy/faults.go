@@ -38,7 +38,7 @@ type faults struct {
 	commits     []queuedFault // of the next COMMITs
 	refuse      string        // SQLSTATE for new connections
 	wakingUntil time.Time
-	clockOffset time.Duration // of the clock that tokens are verified against
+	clockOffset time.Duration // of the clock of tokens, transactions and sessions
 	latency     time.Duration
 	paused      bool // nothing is answered after TLS
 	silent      bool // nothing is answered
@@ -127,7 +127,8 @@ func (f *Faults) checkConnect() *Refusal {
 	return nil
 }
 
-// SetClockOffset moves the clock that tokens are verified against; forward if d is positive.
+// SetClockOffset moves the clock by which tokens, transactions and sessions expire, forward if d is
+// positive. [Proxy.SetClockOffset] also ends the sessions that have expired by it.
 func (f *Faults) SetClockOffset(d time.Duration) {
 	f.change(func(set *faults) { set.clockOffset = d })
 }

@@ -9,10 +9,11 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// The log is bounded, so that a cluster may run for days: 10 MB at most.
+// The log is bounded, so that a cluster may run for days: 20 MB of text at most, since an event has
+// a role and either a statement or a message.
 const (
 	maxEvents = 10_000
-	maxText   = 1_000 // bytes of a statement
+	maxText   = 1_000 // bytes of a role, a statement or a message
 )
 
 // Event is one entry of an endpoint's log: a statement that was received, an error that was sent, or
@@ -20,10 +21,10 @@ const (
 type Event struct {
 	Time    time.Time
 	Session int    // counted from 1; 0 for a refused connection
-	User    string // the role
+	User    string // the role, at most 1,000 bytes
 	SQL     string // as received, at most 1,000 bytes; empty if the event is an error
 	Code    string // SQLSTATE as sent; empty if the event is a statement
-	Message string // as sent with Code
+	Message string // as sent with Code, at most 1,000 bytes
 }
 
 // eventLog holds the latest events. It is safe for concurrent use.
@@ -35,6 +36,7 @@ type eventLog struct {
 
 func (l *eventLog) add(e Event) {
 	e.Time = time.Now()
+	e.User, e.Message = shorten(e.User), shorten(e.Message)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.events) == maxEvents {
@@ -96,6 +98,14 @@ func (l *sessionLog) sent(m message) {
 	if e.Decode(m.body()) == nil {
 		l.log.add(Event{Session: l.id, User: l.user, Code: e.Code, Message: e.Message})
 	}
+}
+
+// shorten returns text up to maxText bytes, and does not keep the rest in memory.
+func shorten(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	return shortText([]byte(text[:maxText]))
 }
 
 // shortText copies the first string of b, up to maxText bytes.
