@@ -10,15 +10,16 @@
 // Behind it runs real PostgreSQL, 14 to 18, found in $DSQLTEST_POSTGRES (a directory, or the path
 // of postgres), on PATH, or where packages install it. If none is found, the error says what to
 // install; the module dsqltest/embedded downloads one. It runs on Linux and macOS; as root it runs
-// as the user postgres, else nobody. All clusters of a process share one PostgreSQL server, which
-// ends with the process. Each cluster is a database of its own, so tests run in parallel.
+// as the user postgres, or nobody if there is no such user. All clusters of a process share one
+// PostgreSQL server, which ends with the process. Each cluster is a database of its own, so tests
+// run in parallel.
 //
 // # Fidelity
 //
 //   - TLS is required, 1.2 or later, either direct (with ALPN "postgresql") or after an SSLRequest.
 //     The certificate is for the endpoint's domain.
 //   - The cluster is found by the SNI hostname, which may be the endpoint or its PrivateLink form,
-//     or else by the startup option amzn-cluster-id. A client that sends neither is refused in
+//     otherwise by the startup option amzn-cluster-id. A client that sends neither is refused in
 //     DSQL's words.
 //   - The password is a token, in cleartext, and is verified as AWS would: signature, service,
 //     region, host, action against the role, dates, lifetime, session token. Both forms of a token,

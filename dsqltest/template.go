@@ -24,8 +24,12 @@ var (
 	templates sync.Map // *template by hash of the roles and the schema
 )
 
+// maxUnused is how many copies a template keeps for the next clusters: about as many as tests start
+// at a time. Each takes megabytes, perhaps of memory.
+const maxUnused = 4
+
 func newTemplate(database string) *template {
-	return &template{database: database, unused: make(chan string, 4)}
+	return &template{database: database, unused: make(chan string, maxUnused)}
 }
 
 // copy returns the name of a new database.

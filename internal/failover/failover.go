@@ -57,8 +57,8 @@ type Plan struct {
 }
 
 // Plan returns the endpoints that do not rest, in order of preference, or if all rest, all of them,
-// the earliest end of a rest first. Where a rest is over, the plan is the only one with the
-// endpoint until Done.
+// the earliest end of a rest first. An endpoint whose rest is over is tried again. If it comes
+// before all that do not rest, this plan is the only one with it until Done.
 func (s *Set) Plan() *Plan {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -71,7 +71,7 @@ func (s *Set) Plan() *Plan {
 		case e.rest == 0:
 			healthy = true
 			p.Order = append(p.Order, i)
-		case e.probing || now.Before(e.until):
+		case e.probing || now.Before(e.until): // another plan tries it, or it rests
 		default:
 			if !healthy { // it comes before all that have not failed
 				e.probing = true

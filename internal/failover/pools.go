@@ -69,57 +69,63 @@ func (s *Set) Retire(p *pgxpool.Config) {
 	}
 }
 
-// Add has the idle connections of a pool of Retire's configuration closed by Sweep.
-func (l *Pools) Add(pool *pgxpool.Pool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.pools = slices.DeleteFunc(l.pools, func(p weak.Pointer[pgxpool.Pool]) bool { return p.Value() == nil })
-	l.pools = append(l.pools, weak.Make(pool))
+// Add has Sweep close spent connections of pool, which must be of a configuration that Retire has
+// changed.
+func (p *Pools) Add(pool *pgxpool.Pool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pools = slices.DeleteFunc(p.pools, func(known weak.Pointer[pgxpool.Pool]) bool { return known.Value() == nil })
+	p.pools = append(p.pools, weak.Make(pool))
 }
 
-// Sweep closes the spent ones of the idle connections.
-func (l *Pools) Sweep() {
-	for _, pool := range l.all() {
+// Sweep closes the spent ones of the idle connections, by acquiring all.
+func (p *Pools) Sweep() {
+	for _, pool := range p.all() {
 		for _, conn := range pool.AcquireAllIdle(context.Background()) {
 			conn.Release()
 		}
 	}
 }
 
-func (l *Pools) all() (pools []*pgxpool.Pool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, p := range l.pools {
-		if pool := p.Value(); pool != nil {
+func (p *Pools) all() (pools []*pgxpool.Pool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, known := range p.pools {
+		if pool := known.Value(); pool != nil {
 			pools = append(pools, pool)
 		}
 	}
 	return pools
 }
 
-// SweepFor sweeps now and then for a time: connections that a pool keeps idle would not be retired.
-func (l *Pools) SweepFor(d time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.pools) == 0 {
+// sweeps is how often SweepFor sweeps: often enough that connections are closed spread out, and not
+// so often that acquiring the idle ones disturbs a pool.
+const sweeps = 20
+
+// SweepFor calls Sweep in the background, spread over d. Without it, connections that stay idle
+// would not be retired. If no pool has been added, SweepFor does nothing.
+func (p *Pools) SweepFor(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.pools) == 0 {
 		return
 	}
-	l.until = time.Now().Add(d)
-	if l.timer == nil {
-		l.sweepAfter(d / 20)
+	p.until = time.Now().Add(d)
+	if p.timer == nil {
+		p.sweepAfter(d / sweeps)
 	}
 }
 
-// sweepAfter is called with the lock.
-func (l *Pools) sweepAfter(d time.Duration) {
-	l.timer = time.AfterFunc(d, func() {
-		l.Sweep()
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if time.Now().After(l.until) {
-			l.timer = nil
+// sweepAfter sweeps every d until p.until. p.mu must be held.
+func (p *Pools) sweepAfter(d time.Duration) {
+	p.timer = time.AfterFunc(d, func() {
+		p.Sweep()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if time.Now().After(p.until) {
+			p.timer = nil
 			return
 		}
-		l.sweepAfter(d)
+		p.sweepAfter(d)
 	})
 }

@@ -17,6 +17,10 @@ const (
 
 	// probeTimeout is how long an endpoint may take to send the first byte of TLS.
 	probeTimeout = 2 * time.Second
+
+	// recheck is how long a connection waits for the result of another's probe before it looks again:
+	// a fraction of probeTimeout, so that all connections of a lost endpoint are closed soon after.
+	recheck = probeTimeout / 20
 )
 
 // Watchdog finds that an endpoint no longer answers, by connections that wait for it: a read from a
@@ -83,7 +87,7 @@ func (c *watched) check() {
 		_ = c.Close()
 		return
 	case !c.dog.probing.CompareAndSwap(false, true):
-		again = probeTimeout / 20 // another connection's probe is in flight
+		again = recheck // another connection's probe is in flight
 	default:
 		start := time.Now()
 		err := c.probe.send(c.ctx)

@@ -9,7 +9,7 @@ import (
 )
 
 // attempt is the execution of a write while the client gets the replies. It holds trouble back, so
-// that the write can be executed again and the client sees but one reply.
+// that the write can be executed again and the client sees only one reply.
 type attempt struct {
 	statement *dialect.Statement
 	inBlock   bool

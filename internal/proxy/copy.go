@@ -27,7 +27,7 @@ func (f *frontend) handleCopy(m message) {
 		_, _ = f.server.w.Write(m)
 		return
 	}
-	c.copied = append(c.copied, m...)
+	c.copyData = append(c.copyData, m...)
 	_, _ = f.server.w.Write(m)
 	if m.kind() == 'd' {
 		return

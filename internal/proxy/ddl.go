@@ -7,7 +7,9 @@ import (
 	"github.com/go-dsql/dsql/internal/dialect"
 )
 
-// ddlAttempts bounds how often DDL that others block is tried.
+// ddlAttempts bounds how often DDL that others block is tried. Each attempt lasts up to
+// lockTimeout, so DDL waits about a second for statements in execution, and then fails with a
+// conflict.
 const ddlAttempts = 10
 
 // ddlSavepoint is the savepoint before DDL in a transaction block.
@@ -66,7 +68,7 @@ func (s *session) abortIdle() {
 	}
 	defer s.busy.Unlock()
 	s.mu.Lock()
-	idle := s.status == 'T' && len(s.pending) == 0 && !s.closed
+	idle := s.idleLocked()
 	s.mu.Unlock()
 	if !idle {
 		return

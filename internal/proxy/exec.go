@@ -47,7 +47,7 @@ func (s *session) locksAlone(st *dialect.Statement) bool {
 func (s *session) checkAndExec(st *dialect.Statement) bool {
 	s.resetTransaction()
 	if refusal := s.check(st); refusal != nil {
-		s.expect(&exchange{refusal: refusal, capture: func(m message) bool { return m.kind() == 'Z' }})
+		s.expect(&exchange{refusal: refusal, capture: isReady})
 		s.server.send(&pgproto3.Query{String: refusedColumn})
 		s.settle()
 		return false
@@ -73,7 +73,7 @@ func (s *session) exec(st *dialect.Statement) bool {
 	case st.Kind == dialect.DDL:
 		return s.execDDL(st, send)
 	}
-	return s.execWrite(&write{statement: st, describe: true}, false)
+	return s.execWrite(&write{statement: st, simple: true}, false)
 }
 
 // execCommit commits the session's transaction. It returns false if the client was sent an error
@@ -99,6 +99,10 @@ func (s *session) execCommit(st *dialect.Statement, explicit bool) bool {
 	return !explicit || s.writeReplies(replies)
 }
 
+// commitLockTimeout is lockTimeout during COMMIT, where a deferred constraint may wait for a row. It
+// is longer because COMMIT cannot be tried again.
+const commitLockTimeout = "5s"
+
 // commit has PostgreSQL commit. Rivals wait until its outcome is known.
 func (s *session) commit(st *dialect.Statement) []message {
 	if s.tx.committed != nil {
@@ -108,8 +112,8 @@ func (s *session) commit(st *dialect.Statement) []message {
 	var replies []message
 	x := s.expectCollect(nil, &replies)
 	sql := st.SQL
-	if len(s.tx.log) > 0 && s.txStatus() == 'T' { // a deferred constraint may wait for a row, and COMMIT cannot be tried again
-		sql = "SET LOCAL lock_timeout = '5s'; " + sql
+	if len(s.tx.log) > 0 && s.txStatus() == 'T' {
+		sql = "SET LOCAL lock_timeout = '" + commitLockTimeout + "'; " + sql
 	}
 	s.server.send(&pgproto3.Query{String: sql})
 	s.await(x)
@@ -129,7 +133,7 @@ func (s *session) commitFault() (CommitCut, *pgproto3.ErrorResponse) {
 	if e := s.tx.checkAge(s.proxy.Faults.now(), s.proxy.transactionAge); e != nil {
 		return 0, e
 	}
-	if s.tx.used && s.catalogChanged() || s.tx.aborted {
+	if s.tx.used && s.takeCatalogChange() || s.tx.aborted {
 		return 0, conflictResponse(schemaConflict)
 	}
 	if !s.takeBack() || !s.markLocked() {

@@ -215,7 +215,7 @@ func (f *frontend) drain() bool {
 	}
 	f.batch = nil
 	f.mu.Lock()
-	x.capture = func(m message) bool { return m.kind() == 'Z' }
+	x.capture = isReady
 	f.mu.Unlock()
 	f.server.send(&pgproto3.Sync{})
 	f.waitFor(x)

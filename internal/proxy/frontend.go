@@ -96,10 +96,10 @@ func (f *frontend) handleQuery(m message) {
 	switch {
 	case !f.intercepts(st):
 	case st.Kind == dialect.Copy:
-		f.startCopy(&write{statement: st, describe: true}, true)
+		f.startCopy(&write{statement: st, simple: true}, true)
 		return
 	case f.writes(st):
-		f.execWrite(&write{statement: st, describe: true}, true)
+		f.execWrite(&write{statement: st, simple: true}, true)
 		return
 	default:
 		f.exec(st)

@@ -22,12 +22,12 @@ func (s *session) isolate(t trouble) {
 
 // copyTables copies the tables that a statement names, unless they have been copied.
 func (s *session) copyTables(sql string) {
-	s.proxy.copying <- struct{}{}
-	defer func() { <-s.proxy.copying }()
+	s.proxy.copySlots <- struct{}{}
+	defer func() { <-s.proxy.copySlots }()
 	for _, m := range s.call("SELECT * FROM sys.copy_tables($1, $2, $3, $4, $5)", s.proxy.tables.of(s.proxy, sql)...) {
 		var row pgproto3.DataRow
 		if m.kind() == 'D' && row.Decode(m.body()) == nil && len(row.Values) == 2 {
-			s.tx.copies = append(s.tx.copies, copied(string(row.Values[0]), string(row.Values[1])))
+			s.tx.copies = append(s.tx.copies, copiedName(string(row.Values[0]), string(row.Values[1])))
 		}
 	}
 }
@@ -45,8 +45,8 @@ func (s *session) call(sql string, arguments ...[]byte) []message {
 	})
 }
 
-// copied matches the qualified name of a table that has been copied.
-func copied(schema, table string) *regexp.Regexp {
+// copiedName matches the qualified name of a table that has been copied.
+func copiedName(schema, table string) *regexp.Regexp {
 	part := func(name string) string {
 		return `(?:\b` + regexp.QuoteMeta(name) + `\b|"` + regexp.QuoteMeta(name) + `")`
 	}

@@ -27,6 +27,8 @@ func (f *frontend) executeHeld(sync bool) (answered bool) {
 	ddl := h.statement.Kind == dialect.DDL
 	inBlock := f.inTransaction()
 	beginBlock := f.locksAlone(h.statement) || !sync && !inBlock
+	// The client's own Execute can be used if nothing must come before it (BEGIN, the savepoint,
+	// copies of tables, writes that the transaction has yielded) and PostgreSQL still has the portal.
 	asSent := !ddl && !beginBlock && inBlock == f.tx.savepoint && !f.tx.isolated && !f.tx.yielded && h.rollbacks == f.rollbacks
 	if asSent {
 		f.skipping = !f.executeAsSent(h, sync)
@@ -52,13 +54,13 @@ func (f *frontend) executeAsSent(h *held, sync bool) bool {
 	x.running = append(x.running, w.statement)
 	x.write = a
 	if !sync {
-		x.capture = func(m message) bool { return m.kind() == 'Z' }
+		x.capture = isReady
 	}
 	f.mu.Unlock()
 	_, _ = f.server.w.Write(h.execute)
 	f.server.send(&pgproto3.Sync{})
 	f.await(x)
-	w.describe = h.described && a.trouble == readOnly // which PostgreSQL reports at Bind
+	w.describe = h.described && a.trouble == readOnly // an error of Bind: Describe was not answered
 	return f.endWrite(w, x, sync)
 }
 
@@ -95,13 +97,4 @@ func (f *frontend) endPipeline() {
 		f.execInternal("ROLLBACK")
 	}
 	f.writeReady()
-}
-
-// costEstimate returns the rows that DSQL ends the answer to EXPLAIN ANALYZE VERBOSE with. The
-// proxy knows no costs.
-func costEstimate() (rows message) {
-	for _, line := range []string{"Statement DPU Estimate:", "  Compute: 0.00000 DPU", "  Read: 0.00000 DPU", "  Write: 0.00000 DPU", "  Total: 0.00000 DPU"} {
-		rows = append(rows, encode(&pgproto3.DataRow{Values: [][]byte{[]byte(line)}})...)
-	}
-	return rows
 }

@@ -4,12 +4,19 @@
 //
 // A connection passes through these types, in this order:
 //
-//   - listener accepts it, completes TLS and routes it to a Proxy (listener.go, tls.go, route.go);
-//   - Proxy authenticates it and opens a connection to PostgreSQL (connect.go, auth.go);
-//   - frontend reads the client's messages (frontend.go, extended.go);
-//   - session executes statements and tracks the transaction (exec.go, ddl.go) and
-//     its conflicts with others (write.go, attempt.go, unblock.go, isolate.go);
-//   - relay sends to PostgreSQL and delivers its replies (relay.go, replies.go).
+//   - listener accepts it, completes TLS and routes it to a Proxy (listener.go, tls.go,
+//     certificate.go, startup.go, route.go);
+//   - Proxy authenticates it and opens a connection to PostgreSQL (connect.go, auth.go, quota.go,
+//     refusal.go), or forwards a cancel request (cancel.go);
+//   - frontend reads the client's messages (frontend.go, extended.go, pipeline.go, copy.go);
+//   - session executes statements and tracks the transaction (session.go, transaction.go, exec.go,
+//     ddl.go, functions.go) and its conflicts with others (write.go, attempt.go, unblock.go,
+//     isolate.go);
+//   - relay sends to PostgreSQL and delivers its replies (relay.go, replies.go, errors.go).
+//
+// Proxy asks PostgreSQL about locks and tables in sessions of its own (monitor.go, tables.go),
+// injects faults (faults.go, blackhole.go) and records what it has seen (log.go, stats.go). wire.go
+// has the messages of the protocol.
 package proxy
 
 import (
@@ -89,7 +96,7 @@ type group struct {
 	ddl       atomic.Int64 // transactions that execute DDL
 	functions functions
 	redoing   sync.Mutex    // held while a transaction executes its writes again
-	copying   chan struct{} // a semaphore: sessions that copy tables
+	copySlots chan struct{} // a semaphore: sessions that copy tables
 
 	linked sync.Mutex
 	all    []*Proxy
@@ -98,7 +105,7 @@ type group struct {
 // newGroup limits table copies, which only serve transactions that will fail, to half of the
 // processors.
 func newGroup() *group {
-	return &group{copying: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
+	return &group{copySlots: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
 }
 
 func (g *group) add(p *Proxy) {

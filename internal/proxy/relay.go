@@ -330,7 +330,7 @@ func (r *relay) txStatus() byte {
 
 func (r *relay) inTransaction() bool { return r.txStatus() != 'I' }
 
-// expire ends the session: now if it is idle, else after its transaction.
+// expire ends the session: now if it is idle, otherwise after its transaction.
 func (r *relay) expire() {
 	r.mu.Lock()
 	r.expired = true
@@ -364,8 +364,9 @@ func (r *relay) bumpCatalog() {
 	}
 }
 
-// catalogChanged reports whether the schema has changed since the last call.
-func (r *relay) catalogChanged() bool {
+// takeCatalogChange reports whether the schema is another than the session has seen. From then on
+// the session has seen it: each change is reported once.
+func (r *relay) takeCatalogChange() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.proxy.catalog.Load()

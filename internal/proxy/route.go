@@ -95,7 +95,7 @@ func (l *listener) refuse(client *tls.Conn, refusal *Refusal) {
 	}
 }
 
-// route finds a cluster by the SNI hostname, or else by the ID in the startup options. host is
+// route finds a cluster by the SNI hostname, otherwise by the ID in the startup options. host is
 // the name that tokens must be signed for.
 func (l *listener) route(sni, clusterID string) (p *Proxy, host string, refusal *Refusal) {
 	l.mu.Lock()

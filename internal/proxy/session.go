@@ -83,7 +83,7 @@ func (s *session) check(st *dialect.Statement) *pgproto3.ErrorResponse {
 	if e := s.tx.checkAge(s.proxy.Faults.now(), s.proxy.transactionAge); e != nil {
 		return e
 	}
-	if s.catalogChanged() || s.tx.aborted {
+	if s.takeCatalogChange() || s.tx.aborted {
 		return conflictResponse(schemaConflict)
 	}
 	return s.tx.add(st.Kind, s.inTransaction())

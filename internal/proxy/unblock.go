@@ -81,5 +81,10 @@ func (s *session) isIdle() bool {
 		return false
 	}
 	defer s.mu.Unlock()
+	return s.idleLocked()
+}
+
+// idleLocked is isIdle for callers that hold s.mu.
+func (s *session) idleLocked() bool {
 	return s.status == 'T' && len(s.pending) == 0 && !s.closed
 }

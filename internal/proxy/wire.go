@@ -23,6 +23,9 @@ type message []byte
 func (m message) kind() byte   { return m[0] }
 func (m message) body() []byte { return m[headerLength:] }
 
+// isReady reports whether a message is ReadyForQuery.
+func isReady(m message) bool { return m.kind() == 'Z' }
+
 // text returns the body up to its first NUL.
 func (m message) text() string {
 	text, _ := cutText(m.body())

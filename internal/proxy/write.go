@@ -23,10 +23,11 @@ import (
 // write is a statement that can conflict, with what is needed to execute it again.
 type write struct {
 	statement *dialect.Statement
-	describe  bool // the client is to be told the columns
+	simple    bool // it came in a Query message
+	describe  bool // the client has asked for the columns, and has not been told
 	paramOIDs []uint32
 	bind      pgproto3.Bind
-	copied    []byte // the client's messages after COPY FROM
+	copyData  []byte // the client's messages after COPY FROM
 	told      digest // what the client was told
 }
 
@@ -35,18 +36,18 @@ type write struct {
 func (w *write) send(s *session, sql string) {
 	if w.statement.Kind == dialect.Copy {
 		s.server.send(&pgproto3.Query{String: sql})
-		_, _ = s.server.w.Write(w.copied)
+		_, _ = s.server.w.Write(w.copyData)
 		return
 	}
 	bind := w.bind
-	s.sendPrepared(&pgproto3.Parse{Query: sql, ParameterOIDs: w.paramOIDs}, &bind, w.describe)
+	s.sendPrepared(&pgproto3.Parse{Query: sql, ParameterOIDs: w.paramOIDs}, &bind, w.simple || w.describe)
 }
 
 // execWrite executes a write. Its replies go to the client as they come. ready tells whether a
 // ReadyForQuery is to be among them. It returns false if the client was sent an error.
 func (s *session) execWrite(w *write, ready bool) bool {
 	x := s.beginWrite(w, ready)
-	if simple := w.describe && !s.tx.isolated; simple {
+	if w.simple && !s.tx.isolated {
 		s.server.send(&pgproto3.Query{String: w.statement.SQL})
 	} else {
 		x.write.hidden = protocolOnly
@@ -60,7 +61,7 @@ func (s *session) execWrite(w *write, ready bool) bool {
 func (s *session) beginWrite(w *write, ready bool) *exchange {
 	x := &exchange{running: []*dialect.Statement{w.statement}, write: s.attempt(w)}
 	if !ready {
-		x.capture = func(m message) bool { return m.kind() == 'Z' }
+		x.capture = isReady
 	}
 	switch {
 	case !s.inTransaction():
