@@ -23,25 +23,6 @@ func TestEndpointAndRegion(t *testing.T) {
 	require.NoError(t, newPool(t, c).Ping(t.Context()))
 }
 
-func TestOptionsThatAreRefused(t *testing.T) {
-	for want, opt := range map[string]Option{
-		"option 1 is nil": nil,
-		`the region "Ireland" is not an AWS Region's name`: WithRegion("Ireland"),
-		`the region "" is not an AWS Region's name`:        WithRegion(""),
-		"WithRole: the name must not be empty":             WithRole(""),
-		"WithRole: the role admin always exists":           WithRole("admin"),
-		`WithRole: the name "postgres" is reserved`:        WithRole("postgres"),
-		`WithRole: the name "pg_monitor" is reserved`:      WithRole("pg_monitor"),
-		`WithRole: invalid name "a\x00b"`:                  WithRole("a\x00b"),
-		"WithConnectionLimit(0): must be 1 or more":        WithConnectionLimit(0),
-		"WithConnectQuota(0, 1): the rate must be":         WithConnectQuota(0, 1),
-		"WithConnectQuota(1, 0): the rate must be":         WithConnectQuota(1, 0),
-	} {
-		_, err := Run(t.Context(), opt)
-		require.ErrorContains(t, err, "dsqltest: "+want)
-	}
-}
-
 func TestTwoClustersDoNotSeeEachOther(t *testing.T) {
 	a, b := newPool(t, Start(t)), newPool(t, Start(t))
 	_, err := a.Exec(t.Context(), "CREATE TABLE t (id int)")

@@ -62,7 +62,7 @@ func newConfig(opts []Option) (config, error) {
 func WithRegion(region string) Option {
 	return func(cfg *config) error {
 		if !endpoint.IsRegion(region) {
-			return fmt.Errorf("dsqltest: the region %q is not an AWS Region's name: use one such as us-east-1", region)
+			return fmt.Errorf("dsqltest: WithRegion(%q): must be an AWS Region's name, such as us-east-1", region)
 		}
 		cfg.region = region
 		return nil
@@ -73,7 +73,7 @@ func WithRegion(region string) Option {
 func WithPeer(region string) Option {
 	return func(cfg *config) error {
 		if !endpoint.IsRegion(region) {
-			return fmt.Errorf("dsqltest: the region %q is not an AWS Region's name: use one such as us-east-2", region)
+			return fmt.Errorf("dsqltest: WithPeer(%q): must be an AWS Region's name, such as us-east-2", region)
 		}
 		cfg.peer = region
 		return nil
@@ -147,7 +147,7 @@ func WithRole(name string) Option {
 
 // WithConnectionLimit refuses connections beyond n open ones, with SQLSTATE 53300. DSQL's quota is
 // 10,000. Without the option the limit is PostgreSQL's, about 2,000 for all clusters of the process;
-// it is refused with SQLSTATE 53000, which DSQL does not use.
+// connections beyond it are refused with SQLSTATE 53000, which DSQL does not use.
 func WithConnectionLimit(n int) Option {
 	return func(cfg *config) error {
 		if n < 1 {

@@ -29,20 +29,35 @@ func TestConnectionLimit(t *testing.T) {
 	require.NoError(t, open[1].Close(t.Context()))
 }
 
-func TestOptionsRefuse(t *testing.T) {
-	for want, opt := range map[string]Option{
-		"option 1 is nil":                          nil,
-		`WithListenAddress("5432"): must be host`:  WithListenAddress("5432"),
-		`WithClusterID("short"): must be 26 chara`: WithClusterID("short"),
-		`WithClusterID("ABCDEFGHIJKLMNOPQRSTUVWX`:  WithClusterID("ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
-		"WithCredentials: each key must be":        WithCredentials("AKIA", ""),
-		"WithCredentials: each":                    WithCredentials("", "secret"),
-		"WithCredentials: ":                        WithCredentials("AKIA", "two\nlines"),
-		`the region "mars" is not`:                 WithRegion("mars"),
-		"WithConnectionLimit(0): must be 1":        WithConnectionLimit(0),
+func TestOptionsThatAreRefused(t *testing.T) {
+	const keys = "WithCredentials: each key must be printable ASCII without spaces, and not empty"
+	for _, tt := range []struct {
+		opt  Option
+		want string
+	}{
+		{nil, "option 1 is nil"},
+		{WithRegion("Ireland"), `WithRegion("Ireland"): must be an AWS Region's name, such as us-east-1`},
+		{WithRegion(""), `WithRegion(""): must be an AWS Region's name, such as us-east-1`},
+		{WithPeer("mars"), `WithPeer("mars"): must be an AWS Region's name, such as us-east-2`},
+		{WithPeer(""), `WithPeer(""): must be an AWS Region's name, such as us-east-2`},
+		{WithPeer("us-east-1"), `WithPeer("us-east-1"): must be another Region than the cluster's`},
+		{WithListenAddress("5432"), `WithListenAddress("5432"): must be host:port`},
+		{WithClusterID("short"), `WithClusterID("short"): must be 26 characters`},
+		{WithClusterID("ABCDEFGHIJKLMNOPQRSTUVWXYZ"), `WithClusterID("ABCDEFGHIJKLMNOPQRSTUVWXYZ"): must be 26 characters`},
+		{WithCredentials("AKIA", ""), keys},
+		{WithCredentials("", "secret"), keys},
+		{WithCredentials("AKIA", "two\nlines"), keys},
+		{WithRole(""), "WithRole: the name must not be empty"},
+		{WithRole("admin"), "WithRole: the role admin always exists"},
+		{WithRole("postgres"), `WithRole: the name "postgres" is reserved`},
+		{WithRole("pg_monitor"), `WithRole: the name "pg_monitor" is reserved`},
+		{WithRole("a\x00b"), `WithRole: invalid name "a\x00b"`},
+		{WithConnectionLimit(0), "WithConnectionLimit(0): must be 1 or more"},
+		{WithConnectQuota(0, 1), "WithConnectQuota(0, 1): the rate must be"},
+		{WithConnectQuota(1, 0), "WithConnectQuota(1, 0): the rate must be"},
 	} {
-		_, err := Run(t.Context(), opt)
-		require.ErrorContains(t, err, want)
+		_, err := Run(t.Context(), tt.opt)
+		require.ErrorContains(t, err, "dsqltest: "+tt.want)
 	}
 }
 

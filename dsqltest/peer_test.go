@@ -131,13 +131,6 @@ func TestCloseWithABlackHole(t *testing.T) {
 	require.NoError(t, c.Close())
 }
 
-func TestPeerInTheSameRegionIsRefused(t *testing.T) {
-	_, err := Run(t.Context(), WithPeer("us-east-1"))
-	require.ErrorContains(t, err, "another Region")
-	_, err = Run(t.Context(), WithPeer("mars"))
-	require.ErrorContains(t, err, `"mars"`)
-}
-
 func TestFaultsAtCommitQueueAndAreCleared(t *testing.T) {
 	c := Start(t)
 	pool := newPool(t, c)

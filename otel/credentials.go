@@ -80,7 +80,7 @@ func (c client) attributes() []attribute.KeyValue {
 	return append(server(c.endpoint), roleKey.String(c.role))
 }
 
-// credentials are those of which the last tokens were made.
+// credentials holds the credentials that signed the latest token of each client.
 type credentials struct {
 	mu    sync.Mutex
 	inUse map[client]lifetime
