@@ -122,6 +122,50 @@ func TestCommitThatIsAppliedLateIsAppliedOnce(t *testing.T) {
 	require.EqualValues(t, 1, rows.Value(1))
 }
 
+// The first COMMIT is cut and applied late, and so a later attempt fails for its key: the value is
+// that of the first, whatever the others returned.
+func TestValueIsOfTheAttemptThatWasAppliedLate(t *testing.T) {
+	t.Parallel()
+	no := errors.New("no")
+	for name, test := range map[string]struct {
+		conflicts int   // attempts between the first and the one that fails
+		check     error // of the second check
+	}{
+		"two attempts":   {0, nil},
+		"three attempts": {1, nil},
+		"unknown":        {0, no},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startSQL(t, first(1, fakepg.Execute, commit, fakepg.Reply{Cut: true}),
+				first(test.conflicts, fakepg.Execute, commit, conflict()))
+			calls, checks := 0, 0
+			value, err := occ.RunTxValue(t.Context(), s.pool, func(tx pgx.Tx) (string, error) {
+				calls++
+				err := update(t.Context(), tx)
+				if calls == 2+test.conflicts {
+					err = pgError("23505", "duplicate key")
+				}
+				return string(rune('A' + calls - 1)), err
+			}, quick(), occ.WithCommitCheck(func(context.Context) (bool, error) {
+				if checks++; checks == 1 {
+					return false, nil
+				}
+				return test.check == nil, test.check
+			}))
+			require.Equal(t, "A", value)
+			require.Equal(t, 2+test.conflicts, calls)
+			require.Equal(t, 2, checks)
+			if test.check == nil {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorIs(t, err, no)
+			require.ErrorAs(t, err, new(*occ.CommitUnknownError))
+		})
+	}
+}
+
 func TestRunBatch(t *testing.T) {
 	t.Parallel()
 	for _, mode := range modes {

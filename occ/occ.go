@@ -62,11 +62,11 @@ type TxBeginner interface {
 //
 // On a hot row RunTx prioritizes the transaction that has waited longest (see docs/performance.md).
 func RunTx(ctx context.Context, db TxBeginner, fn func(tx pgx.Tx) error, opts ...RetryOption) error {
-	return runTx(ctx, db, fn, fn == nil, opts)
+	var r txRun
+	return r.runTx(ctx, db, fn, fn == nil, opts)
 }
 
-func runTx(ctx context.Context, db TxBeginner, fn func(tx pgx.Tx) error, missing bool, opts []RetryOption) error {
-	var r txRun
+func (r *txRun) runTx(ctx context.Context, db TxBeginner, fn func(tx pgx.Tx) error, missing bool, opts []RetryOption) error {
 	err := r.init(db, opts)
 	switch {
 	case err != nil:
@@ -96,16 +96,22 @@ var (
 
 // RunTxValue runs fn as [RunTx] does, and returns the value of the attempt that committed, or that
 // may have: with a [*CommitUnknownError] it returns the value of that attempt. With any other error
-// it returns the zero value.
+// it returns the zero value. If the COMMITs of several attempts were not answered, it returns the
+// value of the last of them.
 func RunTxValue[T any](ctx context.Context, db TxBeginner, fn func(tx pgx.Tx) (T, error), opts ...RetryOption) (T, error) {
-	var value, zero T
-	err := runTx(ctx, db, func(tx pgx.Tx) (err error) {
+	var r txRun
+	var value, late, zero T
+	r.onLate = func() { late = value }
+	err := r.runTx(ctx, db, func(tx pgx.Tx) (err error) {
 		value, err = fn(tx)
 		return err
 	}, fn == nil, opts)
 	var unknown *CommitUnknownError
-	if err != nil && !errors.As(err, &unknown) {
+	switch {
+	case err != nil && !errors.As(err, &unknown):
 		return zero, err
+	case r.endedLate:
+		return late, err
 	}
 	return value, err
 }

@@ -36,6 +36,8 @@ type run struct {
 	prioritized bool           // a commit ended its wait and lets it go first
 	unsure      bool           // a statement or a COMMIT may have been applied
 	late        error          // a COMMIT that the check did not find, and that may still be applied
+	onLate      func()         // RunTxValue: keeps the value of late's attempt
+	endedLate   bool           // the outcome of the run is that of late
 }
 
 func newRun(db any, opts []RetryOption) (*run, error) {
@@ -228,6 +230,9 @@ func (r *run) checkCommit(ctx context.Context, failed *failure) *failure {
 		return nil
 	}
 	r.unsure, r.late = true, failed.err
+	if r.onLate != nil {
+		r.onLate()
+	}
 	var unknown *CommitUnknownError
 	if errors.As(failed.err, &unknown) {
 		failed.err = unknown.Err
@@ -242,6 +247,7 @@ func (r *run) checkLate(ctx context.Context, failed *failure) *failure {
 		return failed
 	}
 	applied, err := r.askCheck(ctx)
+	r.endedLate = err != nil || applied
 	switch {
 	case err != nil:
 		return &failure{permanent, errors.Join(failed.err, r.late, fmt.Errorf("occ: the check of the commit failed: %w", err))}
