@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -162,6 +163,36 @@ func TestValueIsOfTheAttemptThatWasAppliedLate(t *testing.T) {
 			}
 			require.ErrorIs(t, err, no)
 			require.ErrorAs(t, err, new(*occ.CommitUnknownError))
+		})
+	}
+}
+
+// The time ends or the context before the check can be asked again: the error does not deny the
+// COMMIT that was cut.
+func TestUnknownCommitIsReportedWhenTheCheckCannotBeAskedAgain(t *testing.T) {
+	t.Parallel()
+	for name, elapsed := range map[string]time.Duration{"context": 0, "time": 2 * time.Second} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startSQL(t, first(1, fakepg.Execute, commit, fakepg.Reply{Cut: true}))
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			own := errors.New("own")
+			calls := 0
+			value, err := occ.RunTxValue(ctx, s.pool, func(pgx.Tx) (int, error) {
+				if calls++; calls == 1 {
+					return 1, nil
+				}
+				if elapsed == 0 {
+					cancel()
+				}
+				time.Sleep(elapsed)
+				return 2, own
+			}, quick(), occ.WithMaxElapsed(elapsed), occ.WithCommitCheck(func(context.Context) (bool, error) { return false, nil }))
+			require.ErrorIs(t, err, own)
+			require.ErrorAs(t, err, new(*occ.CommitUnknownError))
+			require.Equal(t, 1, value)
+			require.Equal(t, 2, calls)
 		})
 	}
 }

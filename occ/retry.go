@@ -243,8 +243,12 @@ func (r *run) checkCommit(ctx context.Context, failed *failure) *failure {
 // checkLate asks again when a transaction fails permanently that was run after a COMMIT which the
 // check had not found: if that COMMIT has been applied since, its unique key is the usual cause.
 func (r *run) checkLate(ctx context.Context, failed *failure) *failure {
-	if isSettled(failed.err) || ctx.Err() != nil || r.left() <= 0 {
+	if isSettled(failed.err) {
 		return failed
+	}
+	if ctx.Err() != nil || r.left() <= 0 { // too late to ask
+		r.endedLate = true
+		return &failure{permanent, errors.Join(failed.err, r.late)}
 	}
 	applied, err := r.askCheck(ctx)
 	r.endedLate = err != nil || applied
