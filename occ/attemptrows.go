@@ -59,8 +59,13 @@ func (r *attemptRows) Close() {
 	r.end()
 }
 
-// Conn returns the connection, which may end the transaction.
-func (r *attemptRows) Conn() *pgx.Conn { return r.tx.Conn() }
+// Conn returns the connection, which may end the transaction. That of RunBatch has none of its own.
+func (r *attemptRows) Conn() *pgx.Conn {
+	if r.tx.conn == nil {
+		return r.Rows.Conn()
+	}
+	return r.tx.Conn()
+}
 
 type attemptRow struct {
 	pgx.Row

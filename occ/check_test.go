@@ -223,6 +223,36 @@ func TestRunBatch(t *testing.T) {
 	}
 }
 
+// sender is a wrapper of a pool, as applications have them.
+type sender struct{ occ.BatchSender }
+
+func TestRowsOfRunBatchHaveTheirConnection(t *testing.T) {
+	t.Parallel()
+	for _, mode := range modes {
+		t.Run(mode.String(), func(t *testing.T) {
+			t.Parallel()
+			s := startSQLMode(t, mode)
+			for _, db := range []occ.BatchSender{s.pool, s.connect(t), sender{s.pool}} {
+				var n int64
+				require.NoError(t, occ.RunBatch(t.Context(), db, func(b *pgx.Batch) error {
+					b.Queue(selectN, 1).Query(func(rows pgx.Rows) error {
+						require.NotNil(t, rows.Conn())
+						require.NotNil(t, rows.Conn().TypeMap())
+						for rows.Next() {
+							require.NotNil(t, rows.Conn())
+							require.NoError(t, rows.Scan(&n))
+						}
+						require.NotNil(t, rows.Conn())
+						return rows.Err()
+					})
+					return nil
+				}, quick()))
+				require.EqualValues(t, 1, n)
+			}
+		})
+	}
+}
+
 func TestRunBatchAtItsCommit(t *testing.T) {
 	t.Parallel()
 	queue := func(b *pgx.Batch) error { b.Queue(updateN, 1); return nil }
