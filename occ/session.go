@@ -103,9 +103,7 @@ func (s *session) checkBeforeCommit(ctx context.Context) *failure {
 // discard closes the connection, without a message that a silent server would delay.
 func (s *session) discard() {
 	if s.pg != nil {
-		ctx, cancel := context.WithCancel(context.Background())
-		cancel()
-		_ = s.pg.Close(ctx)
+		pgtx.CloseNow(s.pg)
 	}
 }
 

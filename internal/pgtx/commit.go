@@ -46,8 +46,8 @@ var (
 // Commit sends sql, which is COMMIT unless the caller has its own, and reads the answer. It returns
 // no error if the transaction has committed. A connection that is not idle afterwards is closed.
 //
-// pgx.Tx.Commit does not do: it forgets an answer when the connection is cut behind it, and
-// reports an error as if COMMIT had not been sent when it had.
+// It replaces pgx.Tx.Commit, which loses an answer if the connection is cut right after it, and
+// whose error may say that COMMIT was not sent although it was.
 func Commit(ctx context.Context, conn *pgx.Conn, sql string) (Outcome, error) {
 	if sql == "" {
 		sql = "commit"
@@ -75,11 +75,11 @@ func commit(ctx context.Context, pg *pgconn.PgConn, settings *ConnSettings, sql 
 	}
 	tag, o, err = exchange(ctx, pg, settings.watcher, sql)
 	if o == NotSent {
-		closeNow(pg)
+		CloseNow(pg)
 		return "", NotSent, err
 	}
-	if pg.TxStatus() != 'I' || !answered(tag, err) {
-		closeNow(pg)
+	if pg.TxStatus() != 'I' || !answered(err) {
+		CloseNow(pg)
 	}
 	switch {
 	case tag == "COMMIT":
@@ -99,7 +99,10 @@ func exchange(ctx context.Context, pg *pgconn.PgConn, watcher *ctxwatch.ContextW
 	defer watcher.Unwatch()
 	pg.Frontend().SendQuery(&pgproto3.Query{String: sql})
 	if err := pg.Frontend().Flush(); err != nil {
-		return "", sendOutcome(err), withContext(ctx, err)
+		if isWriteError(err) { // a part of a message has no effect
+			return "", NotSent, withContext(ctx, err)
+		}
+		return "", Unknown, withContext(ctx, err)
 	}
 	tag, err = receive(pg)
 	return tag, Unknown, withContext(ctx, err)
@@ -115,14 +118,6 @@ func withContext(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: %w", ctx.Err(), err)
 	}
 	return err
-}
-
-// sendOutcome returns what an error of sending means: a part of a message does nothing.
-func sendOutcome(err error) Outcome {
-	if isWriteError(err) {
-		return NotSent
-	}
-	return Unknown
 }
 
 // receive reads the answer message by message, since what has come before a cut counts.
@@ -153,10 +148,10 @@ func receive(pg *pgconn.PgConn) (tag string, first error) {
 	}
 }
 
-func answered(tag string, err error) bool { return err == nil || sqlstate.InTree(err) }
+func answered(err error) bool { return err == nil || sqlstate.InTree(err) }
 
-// closeNow closes without waiting for a server that may be silent.
-func closeNow(pg *pgconn.PgConn) {
+// CloseNow closes pg without waiting for the server, which may be silent.
+func CloseNow(pg *pgconn.PgConn) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	_ = pg.Close(ctx)
@@ -212,10 +207,17 @@ func isWriteError(err error) bool {
 	return errors.As(err, &op) && op.Op == "write"
 }
 
+// Bounds of isCut, which must not delay COMMIT: a server that closes sends only a few messages before,
+// and one that does not close may go on sending, or have sent a part of a message.
+const (
+	maxLooks    = 10
+	lookTimeout = time.Millisecond
+)
+
 // isCut reports whether the other side has ended the connection, as far as its end has arrived
 // here. Inside TLS the end comes as data, and so does a last message of the server, which are read.
 func isCut(pg *pgconn.PgConn, s *socket) bool {
-	for range 10 {
+	for range maxLooks {
 		found := s.arrived()
 		if pg.Frontend().ReadBufferLen() > 0 {
 			found = data
@@ -224,14 +226,14 @@ func isCut(pg *pgconn.PgConn, s *socket) bool {
 		case nothing:
 			return false
 		case end:
-			closeNow(pg)
+			CloseNow(pg)
 			return true
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+		ctx, cancel := context.WithTimeout(context.Background(), lookTimeout)
 		_, err := pg.ReceiveMessage(ctx)
 		cancel()
 		if err != nil && !pgconn.Timeout(err) {
-			closeNow(pg)
+			CloseNow(pg)
 			return true
 		}
 	}
@@ -256,7 +258,7 @@ type ConnSettings struct {
 
 // settingsKey is the key of a connection's settings in its custom data: asking pgx copies the whole
 // configuration.
-const settingsKey = "occ.settings"
+const settingsKey = "dsql.settings"
 
 // Settings returns the settings of conn.
 func Settings(conn *pgx.Conn) *ConnSettings {
@@ -270,13 +272,3 @@ func Settings(conn *pgx.Conn) *ConnSettings {
 	}
 	return s
 }
-
-// String names the outcome, for tests.
-func (o Outcome) String() string {
-	if o < 0 || int(o) >= len(outcomes) {
-		return fmt.Sprintf("Outcome(%d)", int(o))
-	}
-	return outcomes[o]
-}
-
-var outcomes = [...]string{"unknown", "committed", "rolled back", "refused", "not sent"}

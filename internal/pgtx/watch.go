@@ -33,7 +33,7 @@ type seen struct {
 }
 
 // watchKey is the key of a connection's Watch in its custom data.
-const watchKey = "occ.watch"
+const watchKey = "dsql.watch"
 
 // NewWatch starts to watch pg, or joins the watch that is there. A protocol trace of the
 // application's own on pg ends. Stop must follow.
@@ -151,7 +151,7 @@ func (w *Watch) Write(line []byte) (int, error) {
 
 // commitsKey is the key of the names of a connection's prepared statements that commit, which later
 // transactions may run without their text.
-const commitsKey = "occ.commits"
+const commitsKey = "dsql.commits"
 
 func (w *Watch) prepared(name string, commits bool) {
 	names, _ := w.pg.CustomData()[commitsKey].(map[string]bool)
