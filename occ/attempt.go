@@ -39,7 +39,7 @@ func (r *txRun) attempt(ctx context.Context, db TxBeginner, fn func(pgx.Tx) erro
 	defer tx.finish(ctx) // for panic and runtime.Goexit; does nothing that has been done
 
 	err := tx.call(fn)
-	if failed := tx.judge(ctx, err); failed != nil {
+	if failed := tx.judge(err); failed != nil {
 		return failed
 	}
 	if tx.beginAlone() != nil { // of a callback without statements
@@ -68,28 +68,30 @@ func (tx *attemptTx) call(fn func(pgx.Tx) error) error {
 
 // judge returns the failure of an attempt whose callback returned err, or nil if COMMIT may be
 // sent.
-func (tx *attemptTx) judge(ctx context.Context, err error) *failure {
+func (tx *attemptTx) judge(err error) *failure {
 	switch failed := tx.endedItself(err); {
 	case failed != nil:
 		return failed
-	case tx.beginFailed != nil && !isSettled(err) && (err == nil || ctx.Err() == nil):
+	// BEGIN's error decides about the retry, whatever the callback made of it. After a settled error
+	// or the end of ctx there is no retry, and the callback's error says more.
+	case tx.beginFailed != nil && !isSettled(err) && (err == nil || tx.ctx.Err() == nil):
 		return tx.beginFailed
 	case err == nil && tx.commits:
 		return &failure{permanent, errOwnCommit}
 	case err == nil && tx.rolledBack:
 		return &failure{permanent, errOwnEnd}
 	case err == nil && tx.refused != nil:
-		return tx.run.classifyCommit(ctx, pgtx.RolledBack, pgx.ErrTxCommitRollback, tx.refused)
+		return tx.run.classifyCommit(tx.ctx, pgtx.RolledBack, pgx.ErrTxCommitRollback, tx.refused)
 	case err == nil:
-		return tx.checkBeforeCommit(ctx)
+		return tx.checkBeforeCommit(tx.ctx)
 	case tx.commits:
 		return &failure{permanent, err}
 	}
-	return tx.classify(ctx, err)
+	return tx.classify(err)
 }
 
 // classify classifies an error that the callback returned.
-func (tx *attemptTx) classify(ctx context.Context, err error) *failure {
+func (tx *attemptTx) classify(err error) *failure {
 	if isSettled(err) {
 		return &failure{permanent, err}
 	}
@@ -108,7 +110,7 @@ func (tx *attemptTx) classify(ctx context.Context, err error) *failure {
 		}
 		tx.run.stale = again
 	}
-	return &failure{k, withContext(ctx, err)}
+	return &failure{k, withContext(tx.ctx, err)}
 }
 
 // staleStatement is a statement that a schema change made stale on a connection.
@@ -123,7 +125,7 @@ func (r *run) classifyCommit(ctx context.Context, o pgtx.Outcome, err, swallowed
 	switch {
 	case o == pgtx.Committed:
 		return nil
-	case isSettled(err):
+	case isSettled(err): // of dsql.OpenDB's Commit, or of a run in a hook of another library's
 		return r.unknownOutcome(ctx, err)
 	case o == pgtx.RolledBack && swallowed != nil:
 		return &failure{classifyInTx(swallowed), fmt.Errorf("occ: %w, as a statement had failed and the callback returned nil: %w", pgx.ErrTxCommitRollback, swallowed)}

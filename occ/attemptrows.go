@@ -10,15 +10,15 @@ import (
 type attemptRows struct {
 	pgx.Rows
 	tx    *attemptTx
-	first pgx.BatchResults // whose only rows they are; nil: they are of no batch, or of the callback's
-	err   error            // of first
+	batch pgx.BatchResults // of BEGIN and the statement of these rows; nil: sent otherwise, or closed
+	err   error            // of closing batch
 }
 
 // end is called when the rows have ended.
 func (r *attemptRows) end() {
-	if r.first != nil {
-		r.err = r.first.Close()
-		r.first = nil
+	if r.batch != nil {
+		r.err = r.batch.Close()
+		r.batch = nil
 	}
 	r.tx.record(r.Err())
 }
@@ -70,14 +70,14 @@ func (r *attemptRows) Conn() *pgx.Conn {
 type attemptRow struct {
 	pgx.Row
 	tx    *attemptTx
-	first pgx.BatchResults // whose only row it is, or nil
+	batch pgx.BatchResults // as in attemptRows
 }
 
 func (r *attemptRow) Scan(dest ...any) error {
 	err := r.Row.Scan(dest...)
-	if r.first != nil {
-		ended := r.first.Close()
-		r.first = nil
+	if r.batch != nil {
+		ended := r.batch.Close()
+		r.batch = nil
 		if err == nil {
 			err = ended
 		}

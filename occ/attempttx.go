@@ -18,7 +18,7 @@ import (
 type attemptTx struct {
 	session
 	run *run
-	ctx context.Context // of the run, for BEGIN
+	ctx context.Context // the run's, which bounds everything
 
 	on      statements              // conn, or foreign
 	conn    *pgx.Conn               // nil: a driver that is not pgx

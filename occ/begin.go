@@ -13,7 +13,8 @@ import (
 )
 
 // open acquires a connection and begins a transaction on it, unless BEGIN can travel with the first
-// statement. It acquires a pool's connection directly, which it needs to send COMMIT directly.
+// statement. It acquires a pool's connection itself: a transaction of Pool.BeginTx begins at once, and
+// releases the connection only at its own Commit or Rollback, which pgtx replaces.
 func (tx *attemptTx) open(db TxBeginner) *failure {
 	switch db := db.(type) {
 	case *pgxpool.Pool:
@@ -35,7 +36,7 @@ func (tx *attemptTx) open(db TxBeginner) *failure {
 	tx.owned = tx.conn != nil && ownConn(db) != nil
 	if tx.foreign == nil {
 		tx.on, tx.pending = tx.conn, true
-		if !tx.waits() && tx.beginAlone() != nil {
+		if !tx.defersBegin() && tx.beginAlone() != nil {
 			return tx.beginFailed
 		}
 	}
@@ -45,10 +46,10 @@ func (tx *attemptTx) open(db TxBeginner) *failure {
 	return nil
 }
 
-// waits reports whether BEGIN may wait for the first statement. Statements that the callback sends
-// on a connection of its own must be in the transaction, a tracer must see BEGIN, and a BEGIN of
-// the caller's may be several statements.
-func (tx *attemptTx) waits() bool {
+// defersBegin reports whether BEGIN may travel with the first statement. It must not on the caller's
+// own connection, where the callback's statements could overtake it; nor if a tracer is there, which
+// must see it; nor if BeginQuery is set, which may be several statements.
+func (tx *attemptTx) defersBegin() bool {
 	return !tx.owned && tx.run.txOptions.BeginQuery == "" && pgtx.Settings(tx.conn).Tracer == nil
 }
 

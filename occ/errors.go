@@ -43,9 +43,13 @@ func ConflictKind(err error) Conflict {
 
 // RetryEvent describes an attempt that failed and is about to be retried.
 type RetryEvent struct {
-	Attempt int           // the attempt that failed; the first is 1
-	Delay   time.Duration // the wait before the next, unless a commit ends it; 0 if only the serial key is waited for
-	Err     error         // why the attempt failed
+	Attempt int // the attempt that failed; the first is 1
+
+	// Delay is the wait before the next attempt, which the end of another transaction may shorten. It
+	// is 0 if the next attempt waits only for the serial key.
+	Delay time.Duration
+
+	Err error // why the attempt failed
 }
 
 // RetryError reports that the attempts, the time or the context ended before the transaction
@@ -55,7 +59,7 @@ type RetryEvent struct {
 type RetryError struct {
 	Attempts int           // the number of attempts made
 	Elapsed  time.Duration // the time since the start
-	Err      error         // the last conflict, and the context's error if the context ended
+	Err      error         // the last failure, and the context's error if the context ended
 
 	// MaybeApplied reports whether one of the attempts may have been applied: a statement of [Retry]
 	// that was not answered, or a COMMIT that [WithCommitCheck] did not find and that may still be
@@ -63,7 +67,7 @@ type RetryError struct {
 	MaybeApplied bool
 }
 
-// Error returns the attempts, the time and the last conflict.
+// Error returns the attempts, the time and the last failure.
 func (e *RetryError) Error() string {
 	attempts := "1 attempt"
 	if e.Attempts != 1 {
@@ -76,7 +80,7 @@ func (e *RetryError) Error() string {
 	return fmt.Sprintf("occ: gave up after %s in %v%s: %v", attempts, e.Elapsed.Round(time.Millisecond), last, e.Err)
 }
 
-// Unwrap returns the last conflict, and the context's error if the context ended.
+// Unwrap returns the last failure, and the context's error if the context ended.
 func (e *RetryError) Unwrap() error { return e.Err }
 
 // CommitUnknownError reports that the server may or may not have committed: COMMIT was sent,

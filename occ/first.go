@@ -163,7 +163,7 @@ func (tx *attemptTx) notBegun(err error, ofBegin bool) error {
 // execFirst executes the first statement together with BEGIN. If it returns neither true nor an
 // error, the statement must be sent separately.
 func (tx *attemptTx) execFirst(ctx context.Context, sql string, args []any) (tag pgconn.CommandTag, sent bool, err error) {
-	if len(args) == 0 && strings.ContainsAny(sql, " \t\r\n") { // else it may be the name of a prepared statement
+	if len(args) == 0 && strings.ContainsAny(sql, " \t\r\n") { // otherwise it may be the name of a prepared statement
 		return tx.execFirstText(ctx, sql)
 	}
 	results, err := tx.sendFirst(ctx, sql, args)
@@ -219,7 +219,7 @@ func (tx *attemptTx) queryFirst(ctx context.Context, sql string, args []any) (pg
 	}
 	rows, err := results.Query()
 	if err == nil {
-		return &attemptRows{Rows: rows, tx: tx, first: results}, nil
+		return &attemptRows{Rows: rows, tx: tx, batch: results}, nil
 	}
 	_ = results.Close()
 	tx.record(err)

@@ -95,8 +95,8 @@ func WithBackoff(base, max time.Duration) RetryOption {
 // seconds. It bounds waiting too: for a connection, for a BEGIN in a round trip of its own, for the
 // serial key, between attempts and for the answer to ROLLBACK, which has half a second more. A d
 // other than 0, at most 24 hours, also ends a statement of [RunTx], [RunTxValue], [RunSQLTx] or
-// [RunBatch] that is running when the time is over, and closes its connection. COMMIT has the bounds
-// of ctx only.
+// [RunBatch] that is running when the time is over, and closes its connection. COMMIT is bounded by
+// ctx only.
 func WithMaxElapsed(d time.Duration) RetryOption {
 	return func(p *policy) error {
 		if d < 0 || d > elapsedLimit {
@@ -110,8 +110,9 @@ func WithMaxElapsed(d time.Duration) RetryOption {
 	}
 }
 
-// WithTxOptions begins every attempt with o. DSQL's isolation level is repeatable read. [Retry]
-// ignores it.
+// WithTxOptions begins every attempt with o. DSQL's isolation level is repeatable read. [RunBatch]
+// refuses it, [RunSQLTx] accepts only an isolation level and an access mode, [RunTxOf] uses only the
+// access mode, and [Retry] ignores it.
 func WithTxOptions(o pgx.TxOptions) RetryOption {
 	return func(p *policy) error {
 		p.txOptions = o

@@ -33,7 +33,7 @@ type run struct {
 	failures    [kinds]int     // by kind
 	stale       staleStatement // the last
 	serialized  bool           // it holds the serial key
-	prioritized bool           // a commit ended its wait and lets it go first
+	prioritized bool           // the end of another run ended its wait and lets it go first
 	unsure      bool           // a statement or a COMMIT may have been applied
 	late        error          // a COMMIT that the check did not find, and that may still be applied
 	onLate      func()         // RunTxValue: keeps the value of late's attempt
@@ -147,6 +147,9 @@ func (r *run) queues(k kind) bool {
 	return k == dataConflict && r.serialKey != "" && !r.serialized
 }
 
+// sleep waits for the next attempt. After a data conflict it waits for the serial key if the run does
+// not hold it, otherwise for delay; without a key, the end of another run on the same database may
+// end that wait.
 func (r *run) sleep(ctx context.Context, k kind, delay time.Duration) (err error) {
 	switch {
 	case r.queues(k):
@@ -194,7 +197,7 @@ func (r *run) releaseSerial(committed bool) {
 
 func (r *run) serialName() serialKey { return serialKey{r.db, r.serialKey} }
 
-// endPriority ends the priority that a commit gave to this attempt.
+// endPriority ends the priority that the end of another run gave to this attempt.
 func (r *run) endPriority() {
 	if r.prioritized {
 		r.prioritized = false

@@ -38,9 +38,10 @@ const (
 	maxLimit    = 1 << 20 // all
 )
 
-// Acquire waits for its turn if key has a limit, for at most a time or until ctx ends. A conflict
-// of the caller's gives it one. Acquire reports whether the caller holds the key: then Release must
-// follow, also when there is an error. key must be comparable.
+// Acquire waits for the caller's turn if key is limited, at most for atMost or until ctx ends.
+// conflict says that the caller has just conflicted, which limits key to one transaction at a time.
+// Acquire reports whether the caller holds the key: then Release must follow, also when there is an
+// error. key must be comparable.
 func (s *Serial) Acquire(ctx context.Context, key any, conflict bool, atMost time.Duration) (bool, error) {
 	s.mu.Lock()
 	k := s.keys[key]

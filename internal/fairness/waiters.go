@@ -11,13 +11,13 @@ import (
 
 // Waiters are the transactions that wait after a conflict. The zero value is ready.
 //
-// On a hot row, the transaction that has just committed begins again at once and commits again:
-// whatever slept wakes up in the middle of its next transaction. So each commit wakes the
-// transaction of its group that began first, in time for a fair race. One at a time is woken like
-// this, so that commits of others do not turn waiting into hammering. Nobody waits but the
-// transactions that have conflicted.
+// On a hot row, the worker that has just committed begins its next transaction at once and commits
+// again: whatever slept wakes up in the middle of it. So each transaction that ends wakes the one of
+// its group that began first, in time for a fair race. Only one at a time is woken, so that many
+// transactions that end do not turn waiting into hammering. Nobody waits but the transactions that
+// have conflicted.
 type Waiters struct {
-	waiting atomic.Int64 // in all groups, so that a commit can look without locking
+	waiting atomic.Int64 // in all groups, so that Wake can look without locking
 
 	mu     sync.Mutex
 	groups map[any]*group // those in use
@@ -72,8 +72,8 @@ func (w *Waiters) Len(key any) int {
 	return 0
 }
 
-// Wake wakes the transaction of a group that began first, if no other has been woken. It is called
-// when a transaction has committed, or has ended for another reason than a conflict.
+// Wake wakes the transaction of a group that began first, unless one that was woken is still
+// running its attempt. It is called when a run ends, however it ends.
 func (w *Waiters) Wake(key any) {
 	if w.waiting.Load() == 0 {
 		return

@@ -207,8 +207,8 @@ func isWriteError(err error) bool {
 	return errors.As(err, &op) && op.Op == "write"
 }
 
-// Bounds of isCut, which must not delay COMMIT: a server that closes sends only a few messages before,
-// and one that does not close may go on sending, or have sent a part of a message.
+// Bounds of isCut, which must not delay COMMIT: a server that closes sends only a few messages
+// before, and one that does not close may go on sending, or have sent a part of a message.
 const (
 	maxLooks    = 10
 	lookTimeout = time.Millisecond
