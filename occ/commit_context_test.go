@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql/internal/fakepg"
@@ -75,72 +74,6 @@ func TestContextThatEndsAtCommit(t *testing.T) {
 			for _, id := range denied { // at the end, as a COMMIT may be late
 				require.Zero(t, rows.Value(id), "the error says that nothing was committed")
 			}
-		})
-	}
-}
-
-// canceler is a transaction of another library whose Commit finds that its context has ended.
-type canceler struct {
-	otherTx
-	end func()
-}
-
-func (tx *canceler) Commit() error { tx.end(); return tx.otherTx.Commit() }
-
-func TestTransactionThatTheContextEndedIsNotTheCallbacksDoing(t *testing.T) {
-	t.Parallel()
-	ctx, cancel := context.WithCancel(t.Context())
-	tx := &canceler{otherTx{err: sql.ErrTxDone}, cancel}
-	err := occ.RunTxOf(ctx, func(context.Context) (*canceler, error) { return tx, nil }, func(*canceler) error { return nil })
-	require.ErrorAs(t, err, new(*occ.CommitUnknownError), "database/sql or another did it, before or after COMMIT")
-	require.ErrorIs(t, err, context.Canceled)
-	require.Equal(t, 1, tx.commits)
-
-	tx = &canceler{otherTx{err: sql.ErrTxDone}, func() {}}
-	err = occ.RunTxOf(t.Context(), func(context.Context) (*canceler, error) { return tx, nil }, func(*canceler) error { return nil })
-	require.ErrorContains(t, err, "the callback ended the transaction itself")
-	require.NotErrorAs(t, err, new(*occ.CommitUnknownError))
-}
-
-// The check is for COMMITs of RunTx: whether the callback's own was cut, it cannot tell.
-func TestCutCommitOfTheCallbackIsNotChecked(t *testing.T) {
-	t.Parallel()
-	s := startSQL(t, first(1, fakepg.Execute, commit, fakepg.Reply{Cut: true}))
-	calls, checks := 0, 0
-	err := occ.RunTx(t.Context(), s.pool, func(tx pgx.Tx) error {
-		calls++
-		_, err := tx.Conn().Exec(t.Context(), commit)
-		return err
-	}, quick(), occ.WithMaxAttempts(3), occ.WithCommitCheck(func(context.Context) (bool, error) {
-		checks++
-		return false, nil
-	}))
-	require.ErrorAs(t, err, new(*occ.CommitUnknownError))
-	require.Equal(t, 1, calls)
-	require.Zero(t, checks)
-}
-
-// The server refuses the batch while a result function fails for a reason of its own.
-func TestRefusedBatchWhoseResultFunctionFailsIsNotUnknown(t *testing.T) {
-	t.Parallel()
-	for name, refusal := range map[string]fakepg.Reply{
-		"unique": failing("23505", "duplicate key value"), "conflict": conflict(),
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := startSQL(t, first(9, fakepg.Execute, updateN, refusal))
-			full := errors.New("the list is full")
-			calls := 0
-			err := occ.RunBatch(t.Context(), s.pool, func(b *pgx.Batch) error {
-				calls++
-				b.Queue(selectN, 1).Query(func(rows pgx.Rows) error { return full })
-				b.Queue(updateN, 1).Exec(func(pgconn.CommandTag) error { return nil })
-				return nil
-			}, quick(), occ.WithMaxAttempts(3))
-			require.ErrorIs(t, err, full)
-			require.ErrorContains(t, err, "the batch was not applied")
-			require.NotErrorAs(t, err, new(*occ.CommitUnknownError))
-			require.Equal(t, 1, calls)
 		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
@@ -86,4 +87,12 @@ func TestCommitUnknownErrorSaysWhatToDo(t *testing.T) {
 	err := error(&occ.CommitUnknownError{Err: context.Canceled})
 	require.ErrorIs(t, err, context.Canceled)
 	require.EqualError(t, err, "occ: COMMIT was sent and its outcome is unknown; look up whether the transaction is there before running it again: context canceled")
+}
+
+func TestRetryErrorPrintsAttemptsTimeAndConflict(t *testing.T) {
+	t.Parallel()
+	err := &occ.RetryError{Attempts: 7, Elapsed: 1500*time.Millisecond + 42, Err: pgError("40001", dataMessage)}
+	require.EqualError(t, err, "occ: gave up after 7 attempts in 1.5s: ERROR: change conflicts with another transaction (OC000) (SQLSTATE 40001)")
+	err.Attempts = 1
+	require.ErrorContains(t, err, "after 1 attempt in")
 }

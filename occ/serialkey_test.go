@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -207,4 +208,34 @@ func TestSerialKeyRecoversUnderAnOpenLoop(t *testing.T) {
 		require.Less(t, slices.Max(latencies), time.Second)
 		require.Equal(t, took, slices.Max(latencies[transactions/4:]), "no transaction waits any more")
 	})
+}
+
+// One conflict of many: no transaction without a conflict waits, and the first wait is short.
+func TestDelayUnderASerialKeyIsNone(t *testing.T) {
+	t.Parallel()
+	var seen events
+	calls := 0
+	require.NoError(t, occ.Retry(t.Context(), func(context.Context) error {
+		if calls++; calls == 1 {
+			return fakepg.Conflict()
+		}
+		return nil
+	}, occ.WithSerialKey(t.Name()), seen.option()))
+	require.Len(t, seen.all, 1)
+	require.Zero(t, seen.all[0].Delay)
+}
+
+// Serial keys belong to a database handle.
+func TestSerialKeysOfTwoDatabasesAreTwo(t *testing.T) {
+	t.Parallel()
+	a, b := startSQL(t, first(1, fakepg.Execute, commit, conflict())), startSQL(t)
+	key := occ.WithSerialKey(strings.Repeat("k", 8))
+	calls := 0
+	require.NoError(t, occ.RunTx(t.Context(), a.pool, func(pgx.Tx) error {
+		if calls++; calls == 2 { // it holds the key of a
+			return occ.RunTx(t.Context(), b.pool, func(pgx.Tx) error { return nil }, key)
+		}
+		return nil
+	}, key))
+	require.Equal(t, 2, calls)
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql/internal/fakepg"
@@ -307,19 +306,4 @@ func TestConnectionThatEndedBeforeCommitIsNotUnknown(t *testing.T) {
 			require.Equal(t, 1, answers.Count(commit))
 		})
 	}
-}
-
-func TestUnknownCommitOfRunTxOfAndOthersIsFound(t *testing.T) {
-	t.Parallel()
-	rows := &fakepg.Rows{}
-	s := startSQL(t, applied(rows, fakepg.Reply{Cut: true}))
-	db := stdlib.OpenDB(*s.pool.Config().ConnConfig)
-	defer db.Close()
-	calls := 0
-	err := occ.RunTxOf(t.Context(), func(ctx context.Context) (*sql.Tx, error) { return db.BeginTx(ctx, nil) },
-		func(tx *sql.Tx) error { calls++; return sqlUpdate(t.Context(), tx) }, quick())
-	var unknown *occ.CommitUnknownError
-	require.ErrorAs(t, err, &unknown)
-	require.Equal(t, 1, calls)
-	require.EqualValues(t, 1, rows.Value(1))
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql/internal/fakepg"
@@ -200,4 +201,72 @@ func TestRunSQLTxOnAnotherDriver(t *testing.T) {
 	require.ErrorAs(t, err, &unknown)
 	require.ErrorIs(t, err, gone)
 	require.Empty(t, d.commits)
+}
+
+// A prepared statement of database/sql stays stale on its connection too.
+func TestPreparedStatementsOfDatabaseSQLHeal(t *testing.T) {
+	t.Parallel()
+	s := startSQL(t, func(st fakepg.Statement) fakepg.Reply {
+		if st.Step == fakepg.Bind && st.Session == 1 {
+			return failing("0A000", "cached plan must not change result type")
+		}
+		return fakepg.Reply{}
+	})
+	db := openSQL(t, s)
+	stmt, err := db.PrepareContext(t.Context(), updateN)
+	require.NoError(t, err)
+	defer stmt.Close()
+	calls := 0
+	require.NoError(t, occ.RunSQLTx(t.Context(), db, func(tx *sql.Tx) error {
+		calls++
+		_, err := tx.StmtContext(t.Context(), stmt).ExecContext(t.Context(), 1)
+		return err
+	}))
+	require.Equal(t, 2, calls)
+}
+
+func TestConflictThatWasSwallowedBefore25P02IsRetriedInDatabaseSQL(t *testing.T) {
+	t.Parallel()
+	s := startSQL(t, first(1, fakepg.Execute, "update", conflict()))
+	calls := 0
+	require.NoError(t, occ.RunSQLTx(t.Context(), openSQL(t, s), func(tx *sql.Tx) error {
+		calls++
+		_ = sqlUpdate(t.Context(), tx)
+		return sqlUpdate(t.Context(), tx)
+	}, quick()))
+	require.Equal(t, 2, calls)
+}
+
+// wrapping is a driver.Connector whose connections hide pgx's, as tracing libraries' do.
+type wrapping struct{ driver.Connector }
+
+func (c wrapping) Connect(ctx context.Context) (driver.Conn, error) {
+	conn, err := c.Connector.Connect(ctx)
+	return wrapped{conn}, err
+}
+
+type wrapped struct{ driver.Conn }
+
+func (c wrapped) Raw() driver.Conn { return c.Conn }
+
+func (c wrapped) BeginTx(ctx context.Context, o driver.TxOptions) (driver.Tx, error) {
+	return c.Conn.(driver.ConnBeginTx).BeginTx(ctx, o)
+}
+
+func (c wrapped) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
+	return c.Conn.(driver.ExecerContext).ExecContext(ctx, query, args)
+}
+
+func TestConnectionIsFoundBelowAWrappedDriver(t *testing.T) {
+	t.Parallel()
+	s := startSQL(t)
+	db := sql.OpenDB(wrapping{stdlib.GetConnector(*s.pool.Config().ConnConfig)})
+	defer db.Close()
+	err := occ.RunSQLTx(t.Context(), db, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(t.Context(), "commit; begin")
+		require.NoError(t, err)
+		return fakepg.Conflict()
+	})
+	require.ErrorContains(t, err, "the server has committed it")
+	require.Equal(t, 2, s.Count("begin"))
 }
