@@ -13,8 +13,8 @@ import (
 )
 
 // open acquires a connection and begins a transaction on it, unless BEGIN can travel with the first
-// statement. It acquires a pool's connection itself: a transaction of Pool.BeginTx begins at once, and
-// releases the connection only at its own Commit or Rollback, which pgtx replaces.
+// statement. It acquires a pool's connection itself: a transaction of Pool.BeginTx begins at once,
+// and releases the connection only at its own Commit or Rollback, which pgtx replaces.
 func (tx *attemptTx) open(db TxBeginner) *failure {
 	switch db := db.(type) {
 	case *pgxpool.Pool:

@@ -161,8 +161,11 @@ func WithSerialKey(key string) RetryOption {
 //
 // A COMMIT that is still on its way when f looks may be applied afterwards. So the transaction must
 // write a row with a unique key, such as the ID of the request, and f must look for that row: then
-// the late COMMIT and the one of the second run cannot both be applied. [Retry] ignores the option.
-// Default, and nil: no check.
+// the late COMMIT and the one of the second run cannot both be applied. If the second run fails
+// permanently, which that row may have caused, f is called again, unless the time or ctx has ended:
+// then RunTx returns the error together with the [*CommitUnknownError]. If f finds the late COMMIT,
+// [RunTxValue] returns the value of its run, whereas a variable that the callback sets is of the last
+// run. [Retry] ignores the option. Default, and nil: no check.
 func WithCommitCheck(f func(ctx context.Context) (applied bool, err error)) RetryOption {
 	return func(p *policy) error {
 		p.commitCheck = f

@@ -19,8 +19,8 @@ type Tx interface {
 // RunTxOf runs fn as [RunTx] does, in a transaction of another library. begin begins one; fn must
 // only use it, and neither commits nor rolls back. The context that begin is given lives as long as
 // the transaction: it ends with ctx while BEGIN or COMMIT is in flight, and not in between, so that
-// the connection survives. [WithTxOptions] has no effect other than its access mode, which must be what
-// begin asks for: a read-only transaction whose COMMIT was not answered is run again.
+// the connection survives. [WithTxOptions] has no effect other than its access mode, which must be
+// what begin asks for: a read-only transaction whose COMMIT was not answered is run again.
 //
 //	err := occ.RunTxOf(ctx, func(ctx context.Context) (*sqlx.Tx, error) {
 //		return db.BeginTxx(ctx, nil)
