@@ -113,7 +113,7 @@ type attemptKey struct{}
 // TraceConnectStart runs the caller's tracer and seals what it left.
 func (g *gate) TraceConnectStart(ctx context.Context, data pgx.TraceConnectStartData) context.Context {
 	cc := data.ConnConfig
-	if cc.Tracer == pgx.QueryTracer(g) { // else a tracer of the caller's calls g
+	if cc.Tracer == pgx.QueryTracer(g) { // otherwise a tracer of the caller's calls g
 		cc.Tracer = g.next
 	}
 	if cc.Password == g.token() {

@@ -138,10 +138,11 @@ func WithDialAddress(address string) Option {
 // WithFailover adds a peer: the endpoint of a multi-Region cluster in another Region. endpoint and
 // region are as in [NewPool]. Repeat it for further peers, in order of preference.
 //
-// A new connection goes to the first endpoint that is not resting. If looking it up, dialing, TLS
-// or startup fails, or the server refuses with a limit (53300, 53400), a shutdown (57P0x), "server
-// unavailable" (XX000), "waking up cluster" or another code of class 08 than 08P01, the next
-// endpoint is tried within the same attempt, with its own name verified and a token of its own.
+// An endpoint that fails rests: new connections do not try it for a while. They go to the first
+// that does not rest. If looking it up, dialing, TLS or startup fails, or the server refuses with a
+// limit (53300, 53400), a shutdown (57P0x), "server unavailable" (XX000), "waking up cluster" or
+// another code of class 08 than 08P01, the next endpoint is tried within the same attempt, with its
+// own name verified and a token of its own.
 // Access denied, and any other refusal of the request itself, ends the attempt. Each endpoint has
 // the connect timeout, or its share of what the context has left if that is less.
 //

@@ -31,6 +31,7 @@ const (
 	conflict         // a row has been changed since the snapshot
 	violated         // a constraint; perhaps by a row that has been committed since the snapshot
 	readOnly         // a Lock in a read-only transaction
+	canceled         // by the client, while it was executed again
 )
 
 // holdBack reports whether a reply is not for the client: trouble, and all that follows it.

@@ -84,6 +84,47 @@ func TestCancelRequestWhileTablesAreCopied(t *testing.T) {
 	apply(t, first, "ROLLBACK", "UPDATE t SET n = 3 WHERE id = 1")
 }
 
+// So can executing again what a transaction has yielded, before its next statement or its COMMIT.
+func TestCancelRequestWhileWritesAreExecutedAgain(t *testing.T) {
+	for _, next := range []string{"SELECT * FROM t", "UPDATE t SET n = 1 WHERE id = 2", "COMMIT"} {
+		first, second := beginTwo(t, "CREATE FUNCTION slow(n int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true FROM pg_sleep(n)'")
+		apply(t, second, "ROLLBACK", "BEGIN")
+		apply(t, first, "UPDATE t SET n = 1 WHERE id = 1 AND slow(1)")
+		apply(t, second, "UPDATE t SET n = 2 WHERE id = 1", "ROLLBACK")
+		canceled := make(chan error, 1)
+		time.AfterFunc(300*time.Millisecond, func() { canceled <- first.PgConn().CancelRequest(t.Context()) })
+		_, err := first.Exec(t.Context(), next)
+		requireError(t, err, "57014", "canceling statement due to user request")
+		require.NoError(t, <-canceled)
+		if next != "COMMIT" {
+			require.Equal(t, byte('E'), first.PgConn().TxStatus())
+			apply(t, first, "ROLLBACK")
+		}
+		require.Equal(t, byte('I'), first.PgConn().TxStatus())
+	}
+}
+
+// So can executing again what came before a statement that another, in execution, has blocked.
+func TestCancelRequestBehindABlockedStatement(t *testing.T) {
+	first, second := beginTwo(t, "CREATE FUNCTION slow(n int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true FROM pg_sleep(n)'")
+	apply(t, first, "UPDATE t SET n = 1 WHERE id = 1 AND slow(1)")
+	apply(t, second, "ROLLBACK", "BEGIN", "UPDATE t SET n = 2 WHERE id = 2")
+	slept := make(chan error, 1)
+	go func() {
+		_, err := second.Exec(t.Context(), "SELECT slow(2)")
+		slept <- err
+	}()
+	time.Sleep(100 * time.Millisecond)
+	canceled := make(chan error, 1)
+	time.AfterFunc(600*time.Millisecond, func() { canceled <- first.PgConn().CancelRequest(t.Context()) })
+	_, err := first.Exec(t.Context(), "UPDATE t SET n = 1 WHERE id = 2")
+	requireError(t, err, "57014", "canceling statement due to user request")
+	require.NoError(t, <-canceled)
+	require.NoError(t, <-slept)
+	apply(t, first, "ROLLBACK")
+	apply(t, second, "COMMIT")
+}
+
 // PostgreSQL reports a lock timeout as a cancel request when it comes between two waits.
 func TestLockTimeoutReportedAsACancelRequest(t *testing.T) {
 	t.Parallel()

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/jackc/pgx/v5/pgproto3"
@@ -137,7 +138,7 @@ func (s *session) commitFault() (CommitCut, *pgproto3.ErrorResponse) {
 		return 0, conflictResponse(schemaConflict)
 	}
 	if !s.takeBack() || !s.markLocked() {
-		return 0, conflictResponse(dataConflict)
+		return 0, cmp.Or(s.untold(), conflictResponse(dataConflict))
 	}
 	return s.proxy.Faults.nextCommit()
 }

@@ -116,6 +116,9 @@ func (s *session) execAgain(w *write, first *attempt) []message {
 		if replies, t = s.redo(w); t == none {
 			return replies
 		}
+		if e := s.untold(); t == canceled && e != nil {
+			return []message{encode(e)}
+		}
 		if len(replies) > 0 {
 			held = replies[0]
 		}
@@ -193,8 +196,8 @@ func (s *session) redoLog() trouble {
 	for _, w := range s.tx.log {
 		_, a := s.redoOne(w)
 		switch {
-		case a.trouble == blocked:
-			return blocked
+		case a.trouble == blocked, a.trouble == canceled:
+			return a.trouble
 		case a.trouble != none || a.told != w.told && !explained.MatchString(w.statement.SQL):
 			return conflict
 		}
@@ -209,8 +212,11 @@ func (s *session) redoOne(w *write) (replies []message, a *attempt) {
 	s.setAttempt(x, a)
 	w.send(s, w.statement.SQL)
 	s.await(x)
-	if a.trouble != none {
+	switch {
+	case a.trouble != none:
 		replies = []message{a.heldBack}
+	case slices.ContainsFunc(replies, func(m message) bool { return m.kind() == 'E' && hasCode(m, queryCanceled) }):
+		a.trouble = canceled
 	}
 	return replies, a
 }
@@ -242,7 +248,7 @@ func (s *session) restore() {
 	if !s.tx.yielded || s.tx.isolated {
 		return
 	}
-	if _, t := s.redo(nil); t != none {
+	if _, t := s.redo(nil); t != none && t != canceled { // which fails the statement that follows
 		s.isolate(t)
 	}
 }

@@ -113,7 +113,7 @@ type index struct {
 	valid  bool
 }
 
-// find looks for the index by its name, or else by the OID that its job has.
+// find looks for the index by its name, otherwise by the OID that its job has.
 func (b *build) find(ctx context.Context, object string) (x index, err error) {
 	where, args := "i.indexrelid::text = $1", []any{object}
 	switch {
