@@ -123,14 +123,16 @@ func connectErrors(err error) []error {
 }
 
 // isLost reports whether err says that a connection was cut or could not be made. It is only for
-// errors of a connection: a callback may talk to other servers.
+// errors of a connection: a callback may talk to other servers. 08P01 refuses what was sent, such
+// as a message that is too long: sending it again cannot help.
 func isLost(err error) bool {
 	if endpoints := connectErrors(err); len(endpoints) > 1 && !sqlstate.Has(err, sqlstate.IsAccessDenied) {
 		return slices.ContainsFunc(endpoints, isLost)
 	}
 	if sqlstate.InTree(err) {
 		return sqlstate.Has(err, func(e sqlstate.Error) bool {
-			return strings.HasPrefix(e.SQLState(), "08") || strings.HasPrefix(e.SQLState(), "57P")
+			state := e.SQLState()
+			return strings.HasPrefix(state, "57P") || strings.HasPrefix(state, "08") && state != "08P01"
 		})
 	}
 	var dns *net.DNSError
