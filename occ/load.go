@@ -36,7 +36,8 @@ type LoadOptions struct {
 	// Columns names the columns of the values of each row.
 	Columns []string
 	// Key names those of Columns that a primary key or a unique index is on. It makes a batch
-	// idempotent: a row whose key is in the table already is not inserted again.
+	// idempotent: a row whose key is in the table already is not inserted again. A row with a NULL
+	// in one of them is rejected: NULL is never equal to NULL, so it would be inserted each time.
 	Key []string
 	// Update overwrites the row that has the same key. By default that row stays as it is.
 	Update bool
@@ -51,8 +52,8 @@ type LoadOptions struct {
 	// Retry sets how transactions are retried.
 	Retry []RetryOption
 
-	// OnReject is called for each row that the database refuses because of its values. An
-	// error ends Load. Nil: the first refused row ends Load.
+	// OnReject is called for each row that is refused because of its values, by the database or for
+	// a NULL in its key. An error ends Load. Nil: the first refused row ends Load.
 	OnReject func(row LoadRow, reason error) error
 	// OnProgress is called after each batch. Nil: not called. OnReject and OnProgress are never
 	// called at the same time.
@@ -111,10 +112,12 @@ func Load(ctx context.Context, db TxBeginner, rows iter.Seq2[LoadRow, error], o 
 	return l.progress, err
 }
 
-// loadBatch is the rows of one transaction.
+// loadBatch is the rows of one transaction, and those between them that are not sent.
 type loadBatch struct {
-	number int
-	rows   []LoadRow
+	number  int
+	rows    []LoadRow
+	rejects []reject
+	line    int // of the last one
 }
 
 // load is the state of one call.
@@ -199,7 +202,7 @@ func (l *load) divide(ctx context.Context, rows iter.Seq2[LoadRow, error], batch
 	var b loadBatch
 	size := 0
 	send := func() bool {
-		if len(b.rows) == 0 {
+		if len(b.rows)+len(b.rejects) == 0 {
 			return true
 		}
 		select {
@@ -219,10 +222,16 @@ func (l *load) divide(ctx context.Context, rows iter.Seq2[LoadRow, error], batch
 			return fmt.Errorf("occ: the row of line %d has %d values for %d columns", row.Line, len(row.Values), len(l.o.Columns))
 		}
 		n := sizeOf(row)
-		if (len(b.rows) == l.o.MaxRows || size+n > l.o.MaxBytes) && !send() {
+		full := len(b.rows)+len(b.rejects) == l.o.MaxRows || size+n > l.o.MaxBytes
+		if full && !send() {
 			return nil
 		}
-		b.rows = append(b.rows, row)
+		if reason := l.o.refuses(row); reason != nil {
+			b.rejects = append(b.rejects, reject{row, reason})
+		} else {
+			b.rows = append(b.rows, row)
+		}
+		b.line = row.Line
 		size += n
 		if ctx.Err() != nil {
 			return nil
@@ -249,8 +258,11 @@ func sizeOf(row LoadRow) int {
 
 // settle has a batch inserted, and reports it.
 func (l *load) settle(ctx context.Context, b loadBatch) error {
-	var did outcome
-	err := l.insertOrSplit(ctx, b.rows, &did)
+	did := outcome{rejects: b.rejects}
+	var err error
+	if len(b.rows) > 0 {
+		err = l.insertOrSplit(ctx, b.rows, &did)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.progress.Inserted += did.inserted
@@ -267,7 +279,7 @@ func (l *load) settle(ctx context.Context, b loadBatch) error {
 		}
 		l.progress.Rejected++
 	}
-	l.settled[b.number] = b.rows[len(b.rows)-1].Line
+	l.settled[b.number] = b.line
 	for line, ok := l.settled[l.next]; ok; line, ok = l.settled[l.next] {
 		delete(l.settled, l.next)
 		l.progress.Line = line

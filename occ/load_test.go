@@ -2,6 +2,8 @@ package occ_test
 
 import (
 	"context"
+	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"iter"
@@ -16,6 +18,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/jackc/pgx/v5/pgtype/zeronull"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/stretchr/testify/require"
 
@@ -214,6 +218,55 @@ func TestLoadTakesAKeyTwice(t *testing.T) {
 		require.Zero(t, progress.Rejected)
 		require.EqualValues(t, 5, count(t, pool, "SELECT count(*) FROM item"))
 	}
+}
+
+// nullID is a [driver.Valuer] of a pointer, which pgx also calls on nil.
+type nullID struct{}
+
+func (*nullID) Value() (driver.Value, error) { return nil, nil }
+
+// An ON CONFLICT never finds a NULL: such a row would be inserted again by each attempt.
+func TestLoadRejectsANullKey(t *testing.T) {
+	t.Parallel()
+	c := dsqltest.Start(t)
+	pool := newClusterPool(t, c, 4, func(*pgxpool.Config) {}, "CREATE TABLE visit (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), page text, day text, UNIQUE (page, day))")
+	var none *string
+	var nones *pgtype.Text
+	some := "a"
+	nulls := []any{
+		nil, none, &none, nones, []byte(nil), pgtype.Text{}, &pgtype.Text{}, sql.NullString{}, sql.Null[string]{}, zeronull.Text(""),
+		(*nullID)(nil), &nullID{},
+	}
+	values := append(slices.Clone(nulls), "a", "", &some, []byte("b"), pgtype.Text{String: "c", Valid: true}, sql.NullString{String: "d", Valid: true}, []byte{})
+	o := occ.LoadOptions{Table: pgx.Identifier{"visit"}, Columns: []string{"day", "page"}, Key: []string{"page", "day"}, MaxRows: 3}
+	for range 2 {
+		c.CutAtCommit(dsqltest.AfterApplied)
+		var rejected []int
+		o.OnReject = func(row occ.LoadRow, reason error) error {
+			require.EqualError(t, reason, `the key column "day" must not be NULL`)
+			rejected = append(rejected, row.Line)
+			return nil
+		}
+		progress, err := occ.Load(t.Context(), pool, func(yield func(occ.LoadRow, error) bool) {
+			for i, v := range values {
+				if !yield(occ.LoadRow{Line: i + 1, Values: []any{v, "home"}}, nil) {
+					return
+				}
+			}
+		}, o)
+		require.NoError(t, err)
+		slices.Sort(rejected)
+		require.Equal(t, []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}, rejected)
+		require.EqualValues(t, len(nulls), progress.Rejected)
+		require.Equal(t, len(values), progress.Line)
+		require.EqualValues(t, 5, count(t, pool, "SELECT count(*) FROM visit"), "a, b, c, d and the empty text")
+	}
+
+	o.OnReject = nil
+	_, err := occ.Load(t.Context(), pool, func(yield func(occ.LoadRow, error) bool) {
+		yield(occ.LoadRow{Line: 7, Values: []any{"a", nil}}, nil)
+	}, o)
+	require.EqualError(t, err, `occ: the row of line 7: the key column "page" must not be NULL`)
 }
 
 func TestLoadResumes(t *testing.T) {

@@ -36,10 +36,10 @@ Each transaction is idempotent, which takes a key: the table's primary key, or w
 columns of a unique index. The file must have its columns. A row whose key is in the table already
 is left as it is, or overwritten with --on-conflict update.
 
-Rows that the database refuses, or that have too many or too few fields, go to a reject file,
-FILE.rejects unless --rejects names one: CSV with the line, the reason and the row. The
-progress is kept in FILE.progress until the file is loaded, and the same command continues there
-after an interruption.
+Rows that the database refuses, that have too many or too few fields, or NULL in a column of the
+key, go to a reject file, FILE.rejects unless --rejects names one: CSV with the line, the reason and
+the row. The progress is kept in FILE.progress until the file is loaded, and the same command
+continues there after an interruption.
 
 Rows that refer to other rows of the same file by a foreign key need --workers 1.`,
 	examples: `

@@ -186,6 +186,19 @@ func TestLoadWritesRejects(t *testing.T) {
 	require.Contains(t, r.err, "more than 1 rows were rejected")
 }
 
+// NULL is never equal to NULL: each load would insert such rows again.
+func TestLoadRejectsANullKey(t *testing.T) {
+	t.Parallel()
+	_, env, conn := loadCluster(t, "CREATE TABLE visit (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), day text UNIQUE)")
+	file := write(t, "f.csv", "day\n\"\"\nmonday\n-\n")
+	for range 2 {
+		r := runIn(t, env, "load", "visit", file, "--key", "day", "--null", "-")
+		require.Equal(t, 3, r.code, r.err)
+		require.Equal(t, [][]string{{"line", "reason", "row"}, {"4", `the key column "day" must not be NULL`, "-"}}, rejects(t, file+".rejects"))
+		require.Equal(t, "2", dump(t, conn, "SELECT count(*)::text FROM visit"))
+	}
+}
+
 // A load that was killed continues where it was, and its rejects are complete.
 func TestLoadGoesOn(t *testing.T) {
 	t.Parallel()
