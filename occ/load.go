@@ -82,9 +82,10 @@ type LoadProgress struct {
 // as [RunTx] does. Batches are idempotent by their key, so one whose COMMIT had an unknown outcome
 // is run again, and a load that ended early may be resumed or started over.
 //
-// A batch that the database refuses because of its rows (SQLSTATE classes 21, 22 and 23, and
-// limits, 54) is divided until the rows at fault are found, which go to OnReject. Any other error
-// ends Load, as does the first error that rows yields; the progress returned says how far it came.
+// A batch that the database refuses because of its rows (SQLSTATE classes 21, 22, 23 and 54, and
+// 08P01 for a message that is too long) is divided until the rows at fault are found, which go to
+// OnReject. Any other error ends Load, as does the first error that rows yields; the progress
+// returned says how far it came.
 func Load(ctx context.Context, db TxBeginner, rows iter.Seq2[LoadRow, error], o LoadOptions) (LoadProgress, error) {
 	l, err := newLoad(db, o)
 	if err != nil {
@@ -325,13 +326,12 @@ func (l *load) insertOrSplit(ctx context.Context, rows []LoadRow, did *outcome) 
 
 // isAboutRows reports whether fewer rows, or others, may be accepted.
 func isAboutRows(e sqlstate.Error) bool {
-	switch code := e.SQLState(); {
-	case code == "21000": // ON CONFLICT DO UPDATE of one key twice
-		return true
-	default:
-		return strings.HasPrefix(code, "22") || strings.HasPrefix(code, "23") || code == "54000"
-	}
+	code := e.SQLState()
+	return code == "08P01" || len(code) == 5 && slices.Contains(aboutRows, code[:2])
 }
+
+// aboutRows are classes: a key twice, values, constraints, limits.
+var aboutRows = []string{"21", "22", "23", "54"}
 
 // insertRows inserts rows in a transaction, again if its outcome is unknown.
 func (l *load) insertRows(ctx context.Context, rows []LoadRow) (inserted int64, err error) {

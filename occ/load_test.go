@@ -24,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql/dsqltest"
+	"github.com/go-dsql/dsql/internal/fakepg"
 	"github.com/go-dsql/dsql/internal/postgres"
 	"github.com/go-dsql/dsql/occ"
 )
@@ -203,6 +204,32 @@ func TestLoadRejectsBadRows(t *testing.T) {
 	o.OnReject = func(occ.LoadRow, error) error { return enough }
 	_, err = occ.Load(t.Context(), pool, items(10, spoil), o)
 	require.ErrorIs(t, err, enough)
+}
+
+// What fewer rows, or others, may cure divides a batch; anything else ends the load.
+func TestLoadDividesByState(t *testing.T) {
+	t.Parallel()
+	for code, divides := range map[string]bool{
+		"21000": true, "22P02": true, "23505": true, "54000": true, "54001": true, "08P01": true,
+		"42P01": false, "0A000": false, "53200": false, "XX000": false, "25006": false,
+	} {
+		t.Run(code, func(t *testing.T) {
+			t.Parallel()
+			refusal := pgError(code, "refused")
+			if code == "08P01" {
+				refusal.Severity = "FATAL"
+			}
+			s := startSQL(t, first(1, fakepg.Execute, "insert", fakepg.Reply{Err: refusal}))
+			progress, err := occ.Load(t.Context(), s.pool, items(4, nil), item)
+			if divides {
+				require.NoError(t, err)
+				require.Equal(t, 4, progress.Line)
+				return
+			}
+			require.ErrorContains(t, err, code)
+			require.Zero(t, progress)
+		})
+	}
 }
 
 // Two rows of one key in a batch are both settled, in either mode.
