@@ -52,8 +52,9 @@ type LoadOptions struct {
 	// Retry sets how transactions are retried.
 	Retry []RetryOption
 
-	// OnReject is called for each row that is refused because of its values, by the database or for
-	// a NULL in its key. An error ends Load. Nil: the first refused row ends Load.
+	// OnReject is called for each row that is refused because of its values: by the database, for a
+	// NULL in its key, or for a size over 10 MiB. An error ends Load. Nil: the first refused row
+	// ends Load.
 	OnReject func(row LoadRow, reason error) error
 	// OnProgress is called after each batch. Nil: not called. OnReject and OnProgress are never
 	// called at the same time.
@@ -227,7 +228,7 @@ func (l *load) divide(ctx context.Context, rows iter.Seq2[LoadRow, error], batch
 		if full && !send() {
 			return nil
 		}
-		if reason := l.o.refuses(row); reason != nil {
+		if reason := l.o.refuses(row, n); reason != nil {
 			b.rejects = append(b.rejects, reject{row, reason})
 		} else {
 			b.rows = append(b.rows, row)
@@ -240,21 +241,6 @@ func (l *load) divide(ctx context.Context, rows iter.Seq2[LoadRow, error], batch
 	}
 	send()
 	return nil
-}
-
-// sizeOf is about what a row's values take in the table.
-func sizeOf(row LoadRow) int {
-	n := 0
-	for _, v := range row.Values {
-		switch v := v.(type) {
-		case string:
-			n += len(v)
-		case []byte:
-			n += len(v)
-		}
-		n += 16
-	}
-	return n
 }
 
 // settle has a batch inserted, and reports it.
