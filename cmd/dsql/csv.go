@@ -17,6 +17,7 @@ const maxRecord = 16 << 20
 type csvReader struct {
 	in    *bufio.Reader
 	comma byte
+	max   int // of a record's bytes, which is only reached inside quotes
 	lines int // read so far
 }
 
@@ -32,7 +33,7 @@ type csvField struct {
 }
 
 func newCSVReader(in io.Reader, comma byte) *csvReader {
-	r := &csvReader{in: bufio.NewReaderSize(in, 1<<16), comma: comma}
+	r := &csvReader{in: bufio.NewReaderSize(in, 1<<16), comma: comma, max: maxRecord}
 	if mark, err := r.in.Peek(3); err == nil && string(mark) == "\ufeff" {
 		_, _ = r.in.Discard(3) // the byte order mark of a spreadsheet
 	}
@@ -78,8 +79,8 @@ func (r *csvReader) text() (string, error) {
 			return strings.TrimSuffix(strings.TrimSuffix(text.String(), "\n"), "\r"), nil
 		case err != nil:
 			return "", fmt.Errorf("line %d: a quote is not closed before the end of the file", first)
-		case text.Len() > maxRecord:
-			return "", fmt.Errorf("line %d: a quote is not closed within %d MiB", first, maxRecord>>20)
+		case text.Len() > r.max:
+			return "", fmt.Errorf("line %d: a quote is not closed within %d MiB", first, r.max>>20)
 		}
 	}
 }

@@ -39,7 +39,7 @@ is left as it is, or overwritten with --on-conflict update.
 Rows that the database refuses, that have too many or too few fields, or NULL in a column of the
 key, go to a reject file, FILE.rejects unless --rejects names one: CSV with the line, the reason and
 the row. The progress is kept in FILE.progress until the file is loaded, and the same command
-continues there after an interruption.
+continues there after an interruption. A load that does not continue empties the reject file first.
 
 Rows that refer to other rows of the same file by a foreign key need --workers 1.`,
 	examples: `
@@ -227,6 +227,9 @@ func (l *loader) load(ctx context.Context, std streams, name string) error {
 		if !slices.Contains(columns, column) {
 			return fmt.Errorf("dsql: %s has no column %q, which is in the key: it has %s", name, column, strings.Join(columns, ", "))
 		}
+	}
+	if err := f.begin(); err != nil {
+		return err
 	}
 	progress, err := occ.Load(ctx, l.pool, f.rows(len(columns), l.null), occ.LoadOptions{
 		Table:   l.table,

@@ -9,7 +9,6 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,7 +27,8 @@ type loadFile struct {
 	progress string // where how far it came is kept; "": nowhere
 	table    string
 
-	start int // the line after which loading continues
+	resumed bool
+	start   int // the line after which loading continues
 
 	mu         sync.Mutex // guards the rejects
 	rejectName string
@@ -111,36 +111,20 @@ func (f *loadFile) resume(restart bool) error {
 	case before.Table != f.table, before.Size != f.size:
 		return fmt.Errorf("dsql: %s is about the table %s and a file of %d bytes, not %s and %d: use --restart", f.progress, before.Table, before.Size, f.table, f.size)
 	}
+	f.resumed = true
 	f.start, f.kept, f.latest = before.Line, before.Line, before.Line
-	return f.resumeRejects()
+	return nil
 }
 
-// resumeRejects keeps the rejects of rows that are settled: the others come again.
-func (f *loadFile) resumeRejects() error {
-	data, err := os.ReadFile(f.rejectName)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
+// begin is called before the first row: what an earlier load left is taken over or removed.
+func (f *loadFile) begin() error {
+	if f.resumed {
+		return f.keepRejects()
 	}
-	if err != nil {
-		return fmt.Errorf("dsql: %w", err)
-	}
-	r := csv.NewReader(strings.NewReader(string(data)))
-	records, _ := r.ReadAll() // the last one may have been cut
-	if err := f.openRejects(); err != nil {
+	if err := f.done(); err != nil {
 		return err
 	}
-	for _, record := range records {
-		line, err := strconv.Atoi(record[0])
-		if err != nil || line > f.start || len(record) != 3 {
-			continue
-		}
-		f.rejected++
-		if err := f.rejectCSV.Write(record); err != nil {
-			return err
-		}
-	}
-	f.rejectCSV.Flush()
-	return f.rejectCSV.Error()
+	return f.clearRejects()
 }
 
 // columns returns the names of the columns, which the first line has unless they were given.
@@ -198,43 +182,6 @@ func (f *loadFile) rows(columns int, null string) iter.Seq2[occ.LoadRow, error] 
 	}
 }
 
-// reject writes a row to the reject file.
-func (f *loadFile) reject(line int, reason, text string) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.rejectFile == nil {
-		if err := f.openRejects(); err != nil {
-			return err
-		}
-	}
-	f.rejected++
-	if err := f.rejectCSV.Write([]string{strconv.Itoa(line), reason, text}); err != nil {
-		return fmt.Errorf("dsql: %w", err)
-	}
-	f.rejectCSV.Flush()
-	if err := f.rejectCSV.Error(); err != nil {
-		return fmt.Errorf("dsql: %w", err)
-	}
-	if f.rejected > f.maxRejects {
-		return fmt.Errorf("dsql: more than %d rows were rejected, the last one in line %d: %s: see %s, or raise --max-rejects", f.maxRejects, line, reason, f.rejectName)
-	}
-	return nil
-}
-
-func (f *loadFile) openRejects() (err error) {
-	if f.rejectFile, err = os.Create(f.rejectName); err != nil {
-		return fmt.Errorf("dsql: %w", err)
-	}
-	f.rejectCSV = csv.NewWriter(f.rejectFile)
-	return f.rejectCSV.Write([]string{"line", "reason", "row"})
-}
-
-func (f *loadFile) rejectedRows() int64 {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.rejected
-}
-
 // keep notes how far the load has come, and writes it at most once a second.
 func (f *loadFile) keep(line int) {
 	f.latest = line
@@ -282,7 +229,7 @@ func (f *loadFile) share() float64 {
 	return float64(f.counted.n.Load()) / float64(f.size)
 }
 
-// done ends a file that was loaded.
+// done removes the progress of a file that was loaded, or that starts over.
 func (f *loadFile) done() error {
 	if f.progress == "" {
 		return nil
