@@ -86,7 +86,7 @@ type LoadProgress struct {
 // A batch that the database refuses because of its rows (SQLSTATE classes 21, 22, 23 and 54, and
 // 08P01 for a message that is too long) is divided until the rows at fault are found, which go to
 // OnReject. Any other error ends Load, as does the first error that rows yields; the progress
-// returned says how far it came.
+// returned says how far it came. When ctx ends, Load does so as soon as rows yields or returns.
 func Load(ctx context.Context, db TxBeginner, rows iter.Seq2[LoadRow, error], o LoadOptions) (LoadProgress, error) {
 	l, err := newLoad(db, o)
 	if err != nil {

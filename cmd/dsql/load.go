@@ -213,12 +213,15 @@ func (l *loader) findKey(ctx context.Context) error {
 
 // load loads one file.
 func (l *loader) load(ctx context.Context, std streams, name string) error {
-	f, err := openLoadFile(name, std.in, l)
+	f, err := openLoadFile(ctx, name, std.in, l)
 	if err != nil {
 		return err
 	}
 	defer f.close()
 	columns, err := f.columns(l.columns)
+	if ctx.Err() != nil {
+		return errInterrupted
+	}
 	if err != nil {
 		return fmt.Errorf("dsql: %s: %w", name, err)
 	}
@@ -266,10 +269,12 @@ func reasonOf(err error) string {
 	return err.Error()
 }
 
+var errInterrupted = errors.New("dsql: interrupted")
+
 // stopped says where a load that ended early continues.
 func (f *loadFile) stopped(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		err = errors.New("dsql: interrupted")
+		err = errInterrupted
 	}
 	if f.progress == "" {
 		return fmt.Errorf("%w; start over: rows that are there are left as they are", err)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -20,7 +21,8 @@ import (
 // loadFile is one file on its way into a table.
 type loadFile struct {
 	name     string
-	in       *os.File // nil: standard input
+	in       *os.File       // nil: standard input
+	pipe     *io.PipeReader // what is read
 	counted  *counter
 	csv      *csvReader
 	size     int64
@@ -61,7 +63,20 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func openLoadFile(name string, stdin io.Reader, l *loader) (*loadFile, error) {
+// readUntil reads in until ctx ends, also while in is silent, as a terminal or a pipe may be. Closing
+// the reader stops it.
+func readUntil(ctx context.Context, in io.Reader) *io.PipeReader {
+	r, w := io.Pipe()
+	stop := context.AfterFunc(ctx, func() { w.CloseWithError(ctx.Err()) })
+	go func() {
+		_, err := io.Copy(w, in)
+		w.CloseWithError(err)
+		stop()
+	}()
+	return r
+}
+
+func openLoadFile(ctx context.Context, name string, stdin io.Reader, l *loader) (*loadFile, error) {
 	f := &loadFile{name: name, table: l.table.Sanitize(), maxRejects: l.maxRejects - l.rejected}
 	in := stdin
 	f.rejectName = l.rejects
@@ -83,7 +98,8 @@ func openLoadFile(name string, stdin io.Reader, l *loader) (*loadFile, error) {
 	if f.rejectName == "" {
 		return nil, usageError("load: rows of standard input need --rejects FILE for those that are rejected")
 	}
-	f.counted = &counter{Reader: in}
+	f.pipe = readUntil(ctx, in)
+	f.counted = &counter{Reader: f.pipe}
 	f.csv = newCSVReader(f.counted, l.comma)
 	if err := f.resume(l.restart); err != nil {
 		f.close()
@@ -241,6 +257,7 @@ func (f *loadFile) done() error {
 }
 
 func (f *loadFile) close() {
+	f.pipe.Close()
 	if f.in != nil {
 		f.in.Close()
 	}

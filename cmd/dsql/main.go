@@ -37,12 +37,18 @@ type streams struct {
 var commands = []*command{tokenCommand, psqlCommand, doctorCommand, loadCommand, serveCommand}
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
+	ctx := untilSignal()
 	// pgx reads them even where every setting is named.
 	_ = os.Unsetenv("PGSERVICE")
 	_ = os.Unsetenv("PGSERVICEFILE")
 	os.Exit(run(ctx, streams{os.Stdin, os.Stdout, os.Stderr}, os.Args[1:]))
+}
+
+// untilSignal returns a context that the first signal ends. The second one kills, as usual.
+func untilSignal() context.Context {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx
 }
 
 // run carries out a command line and returns its exit status.
