@@ -136,8 +136,18 @@ type load struct {
 }
 
 func newLoad(db TxBeginner, o LoadOptions) (*load, error) {
-	if len(o.Table) == 0 || len(o.Columns) == 0 || len(o.Key) == 0 {
-		return nil, errors.New("occ: LoadOptions must have a Table, Columns and a Key")
+	var missing []string
+	for _, field := range []struct {
+		name  string
+		given []string
+	}{{"a Table", o.Table}, {"Columns", o.Columns}, {"a Key", o.Key}} {
+		if len(field.given) == 0 {
+			missing = append(missing, field.name)
+		}
+	}
+	if missing != nil {
+		return nil, fmt.Errorf("occ: LoadOptions must have %s: it has the Table %q, Columns %q and Key %q",
+			strings.Join(missing, " and "), []string(o.Table), o.Columns, o.Key)
 	}
 	for _, column := range o.Key {
 		if !slices.Contains(o.Columns, column) {
