@@ -39,7 +39,9 @@ type LoadOptions struct {
 	// idempotent: a row whose key is in the table already is not inserted again. A row with a NULL
 	// in one of them is rejected: NULL is never equal to NULL, so it would be inserted each time.
 	Key []string
-	// Update overwrites the row that has the same key. By default that row stays as it is.
+	// Update overwrites the row that has the same key. By default that row stays as it is. If rows
+	// have a key twice, either row may win; with one worker the last one wins, or without Update
+	// the first.
 	Update bool
 
 	// MaxRows is how many rows a transaction inserts, at most 3,000. 0: 1,000.

@@ -248,6 +248,21 @@ func TestLoadTakesAKeyTwice(t *testing.T) {
 	}
 }
 
+// With one worker the order of the rows counts, within a batch and among batches.
+func TestLoadKeepsTheOrderOfAKey(t *testing.T) {
+	t.Parallel()
+	c := dsqltest.Start(t)
+	for update, want := range map[bool]int64{false: 1 + 2 + 3 + 4 + 5, true: 46 + 47 + 48 + 49 + 50} {
+		pool := newClusterPool(t, c, 2, func(*pgxpool.Config) {}, "DROP TABLE IF EXISTS item", itemTable)
+		o := item
+		o.Update, o.Workers, o.MaxRows = update, 1, 7
+		progress, err := occ.Load(t.Context(), pool, items(50, func(r *occ.LoadRow) { r.Values[0] = strconv.Itoa(r.Line % 5) }), o)
+		require.NoError(t, err)
+		require.Equal(t, 50, progress.Line)
+		require.Equal(t, want, count(t, pool, "SELECT sum(n) FROM item"))
+	}
+}
+
 // A batch is bounded by its size, whatever the types of its values.
 func TestLoadKnowsTheSizeOfValues(t *testing.T) {
 	t.Parallel()

@@ -34,7 +34,8 @@ NULL and a quoted empty one is the empty text. FILE - is standard input.
 
 Each transaction is idempotent, which takes a key: the table's primary key, or with --key the
 columns of a unique index. The file must have its columns. A row whose key is in the table already
-is left as it is, or overwritten with --on-conflict update.
+is left as it is, or overwritten with --on-conflict update. Of rows that have the same key in one
+file, any may win. With --workers 1 it is the first, or with --on-conflict update the last.
 
 Rows that the database refuses, that have too many or too few fields, or NULL in a column of the
 key, go to a reject file, FILE.rejects unless --rejects names one: CSV with the line, the reason and
