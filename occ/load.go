@@ -17,13 +17,16 @@ import (
 // Defaults and bounds of [LoadOptions]. DSQL allows 3,000 rows and 10 MiB in a transaction, index
 // entries included in the bytes.
 const (
-	defaultLoadRows    = 1000
-	maxLoadRows        = 3000
-	defaultLoadBytes   = 2 << 20
-	maxLoadBytes       = 8 << 20
-	defaultLoadWorkers = 4
-	maxLoadWorkers     = 1000
-	maxParameters      = 65535 // of a statement
+	defaultLoadRows  = 1000
+	maxLoadRows      = 3000
+	defaultLoadBytes = 2 << 20
+	maxLoadBytes     = 8 << 20
+	maxLoadWorkers   = 1000
+	maxParameters    = 65535 // of a statement
+
+	// defaultLoadWorkers hides round trips and commits behind the work of others, and is far from
+	// DSQL's limit of 100 new connections a second. It is also that of the command dsql load.
+	defaultLoadWorkers = 8
 
 	// maxUnknown is how often in a row the outcome of one batch may be unknown.
 	maxUnknown = 10
@@ -49,7 +52,8 @@ type LoadOptions struct {
 	// MaxBytes bounds the values of a transaction in bytes, at most 8 MiB. A row that is larger
 	// has a transaction of its own. 0: 2 MiB.
 	MaxBytes int
-	// Workers is how many transactions run at the same time. 0: 4. A single connection has one.
+	// Workers is how many transactions run at the same time, at most 1,000 and as many as the pool
+	// has connections. 0: 8. A single connection has one.
 	Workers int
 	// Retry sets how transactions are retried.
 	Retry []RetryOption

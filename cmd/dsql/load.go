@@ -60,7 +60,7 @@ gunzip -c big.csv.gz | dsql load events - --rejects events.rejects`,
 		flags.StringVar(&l.delimiter, "delimiter", ",", "`CHARACTER` between fields; \\t is a tab")
 		flags.StringVar(&l.null, "null", "", "`TEXT` that means NULL where it is not quoted; by default the empty one")
 		flags.IntVar(&l.rows, "rows", l.rows, "`NUMBER` of rows in a transaction, at most 3000")
-		flags.IntVar(&l.workers, "workers", l.workers, "`NUMBER` of transactions at the same time")
+		flags.IntVar(&l.workers, "workers", l.workers, "`NUMBER` of transactions at the same time, at most 100")
 		text(flags, &l.rejects, "rejects", "`FILE` for rejected rows; by default FILE.rejects next to each file")
 		flags.Int64Var(&l.maxRejects, "max-rejects", 1000, "`NUMBER` of rejected rows after which the load stops")
 		flags.BoolVar(&l.restart, "restart", false, "start over, whatever FILE.progress says")

@@ -18,6 +18,7 @@ import (
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/dsqltest"
+	"github.com/go-dsql/dsql/occ"
 )
 
 func TestCSVIsReadAsByCOPY(t *testing.T) {
@@ -339,6 +340,28 @@ func numbers(n int) []string {
 		texts[i] = fmt.Sprint(i)
 	}
 	return texts
+}
+
+// The command and the library have the same defaults, and help names the bounds.
+func TestLoadDefaults(t *testing.T) {
+	t.Parallel()
+	help := loadCommand.help()
+	for flag, o := range map[string]occ.LoadOptions{
+		"NUMBER of transactions at the same time, at most 100": {Workers: -1},
+		"NUMBER of rows in a transaction, at most 3000":        {MaxRows: -1},
+	} {
+		o.Table, o.Columns, o.Key = pgx.Identifier{"t"}, []string{"id"}, []string{"id"}
+		_, err := occ.Load(t.Context(), nil, nil, o)
+		require.Error(t, err)
+		_, def, ok := strings.Cut(err.Error(), "or 0 for ")
+		require.True(t, ok, err)
+		require.Contains(t, help, fmt.Sprintf("%s (default %s)\n", flag, def))
+	}
+	for _, arg := range []string{"--workers=0", "--workers=101", "--rows=0", "--rows=3001"} {
+		r := runIn(t, nil, "load", "t", "f.csv", arg)
+		require.Equal(t, exitUsage, r.code)
+		require.Contains(t, r.err, "must be 1 to ")
+	}
 }
 
 // The display is one line on a terminal and plain lines otherwise.
