@@ -63,8 +63,8 @@ func (c *counter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// readUntil reads in until ctx ends, also while in is silent, as a terminal or a pipe may be. Closing
-// the reader stops it.
+// readUntil reads in until ctx ends, even while in is silent, as a terminal or a pipe may be.
+// Closing the reader stops it.
 func readUntil(ctx context.Context, in io.Reader) *io.PipeReader {
 	r, w := io.Pipe()
 	stop := context.AfterFunc(ctx, func() { w.CloseWithError(ctx.Err()) })
