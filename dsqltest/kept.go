@@ -72,19 +72,14 @@ func (c *Cluster) applyKept(ctx context.Context, files map[string]string, units 
 		return err
 	}
 	units = slices.DeleteFunc(units, func(u schema.Unit) bool { return !slices.Contains(pending, u.File) })
-	for len(units) > 0 {
-		name := units[0].File
-		end := slices.IndexFunc(units, func(u schema.Unit) bool { return u.File != name })
-		if end < 0 {
-			end = len(units)
-		}
-		if err := c.applyUnits(ctx, units[:end]); err != nil {
+	for file := range schema.Files(units) {
+		name := file[0].File
+		if err := c.applyUnits(ctx, file); err != nil {
 			return err
 		}
 		if err := c.kept.Applied(name, files[name]); err != nil {
 			return err
 		}
-		units = units[end:]
 	}
 	return nil
 }

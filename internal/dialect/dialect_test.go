@@ -62,6 +62,21 @@ func TestKindsOfStatements(t *testing.T) {
 	}
 }
 
+func TestResetsEndWhatIsSetForTheSession(t *testing.T) {
+	for sql, want := range map[string][]string{
+		"SET search_path = app": {"RESET search_path"}, `set session "search_path" to app`: {"RESET search_path"}, "SET SCHEMA 'app'": {"RESET search_path"},
+		"SET TIME ZONE 'UTC'": {"RESET timezone"}, "SET NAMES 'UTF8'": {"RESET client_encoding"}, "SET dsql.enable_batched_nestloop TO on": {"RESET dsql.enable_batched_nestloop"},
+		"SELECT 1; SET datestyle = 'ISO'; /* ; */ SET intervalstyle = 'iso_8601'": {"RESET datestyle", "RESET intervalstyle"},
+		"SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY":                    {"SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE"},
+		"RESET search_path": {"RESET search_path"}, "reset all;": {"reset all"},
+		"SET LOCAL search_path = app": nil, "SET TRANSACTION READ ONLY": nil, "SET CONSTRAINTS ALL DEFERRED": nil, "SET SESSION AUTHORIZATION DEFAULT": nil,
+		"SHOW search_path": nil, "UPDATE t SET search_path = 1": nil, "SELECT 'SET x = 1'": nil, "ALTER ROLE app SET search_path = app": nil, "": nil,
+		"CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$ SET x = 1; SELECT 1 $$": nil,
+	} {
+		require.Equal(t, want, Resets(sql), sql)
+	}
+}
+
 func TestStringsAreSplitAtTheSemicolonsBetweenStatements(t *testing.T) {
 	for sql, want := range map[string][]string{
 		"SELECT 1; SELECT 2":                                                   {"SELECT 1", "SELECT 2"},

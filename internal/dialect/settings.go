@@ -57,6 +57,26 @@ func setting(ts []token) (name string, local bool, rest []token) {
 	return name, local, nil
 }
 
+// Resets returns the statements that end what a string of statements sets for the session. It
+// returns none if they set nothing, or only for a transaction.
+func Resets(sql string) (statements []string) {
+	for _, ts := range split(scan(sql)) {
+		if _, ok := match(ts, "reset"); ok {
+			statements = append(statements, source{sql, ts}.text(ts)) // so that it counts as a change
+			continue
+		}
+		name, local, _ := setting(ts)
+		switch {
+		case name == "", local, name == "TRANSACTION", name == "session_authorization": // only DEFAULT, which is
+		case name == "SESSION CHARACTERISTICS":
+			statements = append(statements, "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE")
+		default:
+			statements = append(statements, "RESET "+name)
+		}
+	}
+	return statements
+}
+
 func followedBy(ts []token, words ...string) bool {
 	return len(ts) > 0 && ts[0].kind == word && slices.Contains(words, ts[0].text)
 }

@@ -3,6 +3,7 @@ package schema
 import (
 	"context"
 	"fmt"
+	"iter"
 
 	"github.com/jackc/pgx/v5"
 
@@ -11,35 +12,81 @@ import (
 )
 
 // Apply executes units in order. Indexes that follow one another are built at the same time; any
-// other statement finds the indexes before it valid.
+// other statement finds the indexes before it valid. What a file sets in a session holds until the
+// end of the file.
 func Apply(ctx context.Context, db DB, units []Unit) error {
-	var builds []func() error
-	wait := func() error {
-		for _, build := range builds {
-			if err := build(); err != nil {
+	if err := checkSettings(db, units); err != nil {
+		return err
+	}
+	shared := applier{db: db}
+	for file := range Files(units) {
+		if !changesSettings(file) {
+			if err := shared.apply(ctx, file); err != nil {
 				return err
 			}
+			continue
 		}
-		builds = nil
-		return nil
+		if err := shared.wait(); err != nil {
+			return err
+		}
+		if err := applyInSession(ctx, db, file); err != nil {
+			return err
+		}
 	}
+	return shared.wait()
+}
+
+// Files returns the units of each file.
+func Files(units []Unit) iter.Seq[[]Unit] {
+	return func(yield func([]Unit) bool) {
+		start := 0
+		for i := range units {
+			last := i == len(units)-1 || units[i+1].File != units[i].File
+			if last && !yield(units[start:i+1]) {
+				return
+			}
+			if last {
+				start = i + 1
+			}
+		}
+	}
+}
+
+// applier executes units. It has the indexes that are being built.
+type applier struct {
+	db     DB
+	builds []func() error
+}
+
+func (a *applier) apply(ctx context.Context, units []Unit) error {
 	for _, u := range units {
 		if _, ok := dialect.ParseAsyncIndex(u.Statements[0]); ok {
-			b, err := startIndex(ctx, db, u.Statements[0])
+			b, err := startIndex(ctx, a.db, u.Statements[0])
 			if err != nil {
 				return fmt.Errorf("%s: %w", u.File, err)
 			}
-			builds = append(builds, func() error { return u.wrap(u.Statements[0], b.wait(ctx)) })
+			a.builds = append(a.builds, func() error { return u.wrap(u.Statements[0], b.wait(ctx)) })
 			continue
 		}
-		if err := wait(); err != nil {
+		if err := a.wait(); err != nil {
 			return err
 		}
-		if err := u.apply(ctx, db); err != nil {
+		if err := u.apply(ctx, a.db); err != nil {
 			return err
 		}
 	}
-	return wait()
+	return nil
+}
+
+// wait waits until the indexes are valid.
+func (a *applier) wait() error {
+	for _, build := range a.builds {
+		if err := build(); err != nil {
+			return err
+		}
+	}
+	a.builds = nil
+	return nil
 }
 
 // apply executes a unit and waits for its jobs.
