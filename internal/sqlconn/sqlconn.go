@@ -53,11 +53,26 @@ func (c *Conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 	return rows, c.after(ctx, query, err)
 }
 
+// errOpenRows is the error of a statement that cannot be sent, as the connection is still receiving
+// rows. pgx's error would have database/sql run it again, and tells it that the connection is lost.
+var errOpenRows = errors.New("dsql: rows are open on this connection or transaction: read them to the end or close them before the next statement")
+
+// Ping checks the connection. pgx's closes one that has open rows.
+func (c *Conn) Ping(ctx context.Context) error {
+	if c.Conn().PgConn().IsBusy() {
+		return errOpenRows
+	}
+	return c.stdlibConn.Ping(ctx)
+}
+
 // before is called before each statement. It deallocates what is stale, so that pgx prepares it
 // again, and has the connection watched if the statement may end the transaction.
 func (c *Conn) before(ctx context.Context, query string) error {
 	if c.Conn().IsClosed() {
 		return driver.ErrBadConn
+	}
+	if c.Conn().PgConn().IsBusy() {
+		return errOpenRows
 	}
 	if len(c.stale) > 0 && c.Conn().PgConn().TxStatus() == 'I' {
 		stale := c.stale
