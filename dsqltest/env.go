@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
@@ -33,12 +34,13 @@ func (c *Cluster) Config() dsql.Config {
 func (c *Cluster) URL() string {
 	host, port, _ := net.SplitHostPort(c.Address())
 	u := url.URL{Scheme: "postgres", User: url.User(adminRole), Host: c.Endpoint(), Path: "/postgres"}
-	u.RawQuery = url.Values{
+	query := url.Values{
 		"hostaddr":    {host},
 		"port":        {port},
 		"sslmode":     {"verify-full"},
 		"sslrootcert": {c.caFile},
-	}.Encode()
+	}
+	u.RawQuery = strings.ReplaceAll(query.Encode(), "+", "%20") // libpq does not decode a +
 	return u.String()
 }
 

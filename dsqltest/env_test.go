@@ -74,6 +74,34 @@ func TestPsqlWithURLAndEnv(t *testing.T) {
 	}
 }
 
+// libpq does not decode a + in a URL.
+func TestURLOfAPathWithASpace(t *testing.T) {
+	c := Start(t)
+	dir := filepath.Join(t.TempDir(), "a b+c")
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	caFile := filepath.Join(dir, "root.pem")
+	require.NoError(t, os.WriteFile(caFile, c.CertPEM(), 0o600))
+	original := c.caFile
+	t.Cleanup(func() { c.caFile = original })
+	c.caFile = caFile
+	require.Contains(t, c.URL(), "a%20b%2Bc")
+	_, err := dsql.ParseURL(c.URL())
+	require.NoError(t, err)
+
+	program, err := exec.LookPath("psql")
+	if err != nil {
+		t.Skip("psql is not installed, so it was not tried")
+	}
+	connector, err := dsql.NewConnector(t.Context(), c.Config())
+	require.NoError(t, err)
+	token, err := connector.Token(t.Context())
+	require.NoError(t, err)
+	cmd := exec.CommandContext(t.Context(), program, c.URL(), "-XAtc", "SELECT 1")
+	cmd.Env = append(os.Environ(), "PGPASSWORD="+token)
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+}
+
 func TestConfigOpensTheCluster(t *testing.T) {
 	c := Start(t, WithRole("app"))
 	cfg := c.Config()

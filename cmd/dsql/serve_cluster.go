@@ -25,8 +25,9 @@ func serveEnv(c *dsqltest.Cluster, role, caFile string) []string {
 		host = "127.0.0.1" // where every address is listened on, this one is too
 	}
 	query := url.Values{"hostaddr": {host}, "port": {vars["PGPORT"]}, "sslmode": {"verify-full"}, "sslrootcert": {caFile}}.Encode()
-	u := url.URL{Scheme: "postgres", User: url.User(role), Host: c.Endpoint(), Path: "/postgres",
-		RawQuery: strings.ReplaceAll(query, "%2F", "/")} // so that a script can replace the path in it
+	// libpq does not decode a +, and a script can replace a path with its slashes.
+	query = strings.NewReplacer("+", "%20", "%2F", "/").Replace(query)
+	u := url.URL{Scheme: "postgres", User: url.User(role), Host: c.Endpoint(), Path: "/postgres", RawQuery: query}
 	return append(env,
 		"PGHOSTADDR="+host,
 		"PGUSER="+role,

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/go-dsql/dsql"
 )
 
 // serving is a run of serve that has become ready.
@@ -254,4 +256,17 @@ func TestServeRefusesAPortThatIsTaken(t *testing.T) {
 	r := runIn(t, nil, "serve", "--listen", l.Addr().String())
 	require.Equal(t, 1, r.code)
 	require.Contains(t, r.err, "--listen")
+}
+
+// libpq does not decode a + in a URL.
+func TestServeURLOfAPathWithASpace(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(shortDir(t), "a b+c")
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	file := filepath.Join(dir, "ca.pem")
+	s := serve(t, "--ca-file", file)
+	u := valueOf(s.env, "DSQL_URL")
+	require.Contains(t, u, "/a%20b%2Bc/ca.pem")
+	_, err := dsql.ParseURL(u)
+	require.NoError(t, err)
 }
