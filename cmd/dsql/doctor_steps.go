@@ -157,7 +157,7 @@ func (d *doctor) checkEndpoint(context.Context) finding {
 	if d.given == "" && d.target.preset == nil && os.Getenv("DSQL_ENDPOINT") == "" {
 		return finding{verdict: verdictFailed, detail: "no ENDPOINT was given, and DSQL_ENDPOINT is not set", advice: advice}
 	}
-	cfg, err := d.target.base(d.given)
+	cfg, _, err := d.target.base(d.given)
 	if err != nil {
 		return d.failed(err, advice)
 	}

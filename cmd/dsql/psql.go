@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/go-dsql/dsql"
 	"github.com/go-dsql/dsql/internal/endpoint"
+	"github.com/go-dsql/dsql/internal/params"
 )
 
 // exitNoPsql is a shell's status for a command that it does not find.
@@ -40,12 +42,13 @@ Runs psql with a fresh token in its environment, never in its argument list. The
 verified against the endpoint's name: by the system's authorities with psql 16 or later, by the
 system's file of them with an older one. psql 17 or later starts TLS without a negotiation round
 trip. PG* variables that say where and how to connect are not passed on; ~/.psqlrc and PSQL_* are.
+Of a URL, psql gets application_name, search_path, options, connect_timeout and sslrootcert too.
 
 dsql is replaced by psql, so signals and the exit status are psql's. DSQL closes a session after 60
 minutes; an interactive psql then reconnects with the password it was started with, which libpq keeps
 (one from a password file too, so such a file would not renew it). The token therefore lives 8 hours
-unless --expires says otherwise or the credentials expire sooner: it opens connections as this role
-for that long. After that, start it again.`,
+unless --expires or the URL says otherwise or the credentials expire sooner: it opens connections as
+this role for that long. After that, start it again.`,
 	examples: `
 dsql psql ENDPOINT
 dsql psql ENDPOINT --user app -- --command 'SELECT now()'
@@ -99,7 +102,8 @@ func findPsql(ctx context.Context) (path string, major int, err error) {
 	return path, major, err
 }
 
-// psqlEnv is what psql needs to connect.
+// psqlEnv returns what psql needs to connect. What the configuration says overrides the user's
+// environment.
 func psqlEnv(ctx context.Context, cfg dsql.Config, t *target, major int) ([]string, error) {
 	signed, err := signed(ctx, cfg)
 	if err != nil {
@@ -114,11 +118,16 @@ func psqlEnv(ctx context.Context, cfg dsql.Config, t *target, major int) ([]stri
 		"PGSSLMODE=verify-full",
 		"PGGSSENCMODE=disable",
 	}
-	if os.Getenv("PGCONNECT_TIMEOUT") == "" {
-		env = append(env, "PGCONNECT_TIMEOUT=10")
+	env = append(env, "PGCONNECT_TIMEOUT="+cmp.Or(cfg.Settings["connect_timeout"], os.Getenv("PGCONNECT_TIMEOUT"), "10"))
+	if name, ok := cfg.RuntimeParams["application_name"]; ok {
+		env = append(env, "PGAPPNAME="+name)
+	}
+	options := sessionOptions(os.Getenv("PGOPTIONS"), cfg.RuntimeParams)
+	if options != "" {
+		env = append(env, "PGOPTIONS="+options)
 	}
 	if major >= 17 {
-		env = append(env, "PGSSLNEGOTIATION=direct")
+		env = append(env, "PGSSLNEGOTIATION="+cmp.Or(cfg.Settings["sslnegotiation"], "direct"))
 	}
 	roots := t.rootFile()
 	if t.rootCert == "" && major >= 16 {
@@ -131,11 +140,23 @@ func psqlEnv(ctx context.Context, cfg dsql.Config, t *target, major int) ([]stri
 	if cfg.DialAddress == "" {
 		return env, nil
 	}
-	return dialEnv(ctx, env, cfg.DialAddress, signed.host)
+	return dialEnv(ctx, env, cfg.DialAddress, signed.host, options)
+}
+
+// sessionOptions returns options with session parameters added, of which the last value counts.
+// application_name is none of them: libpq has a variable and a URL parameter for it.
+func sessionOptions(options string, runtime map[string]string) string {
+	options = strings.TrimSpace(options + " " + runtime["options"])
+	for _, name := range slices.Sorted(maps.Keys(runtime)) {
+		if name != "options" && name != "application_name" {
+			options = params.AppendOption(options, name, runtime[name])
+		}
+	}
+	return options
 }
 
 // dialEnv sends TCP to another address. libpq takes an IP address for that, and verifies the name.
-func dialEnv(ctx context.Context, env []string, given, host string) ([]string, error) {
+func dialEnv(ctx context.Context, env []string, given, host, options string) ([]string, error) {
 	address, err := endpoint.ParseDialAddress(given)
 	if err != nil {
 		return nil, err
@@ -150,7 +171,7 @@ func dialEnv(ctx context.Context, env []string, given, host string) ([]string, e
 	}
 	env = append(env, "PGHOSTADDR="+ips[0].Unmap().String(), "PGPORT="+port)
 	if e, err := endpoint.Parse(host); err == nil && endpoint.IsVPCEndpoint(address) && e.ClusterID != "" {
-		env = append(env, strings.TrimSpace("PGOPTIONS="+os.Getenv("PGOPTIONS")+" -c amzn-cluster-id="+e.ClusterID))
+		env = append(env, "PGOPTIONS="+params.AppendOption(options, params.ClusterID, e.ClusterID))
 	}
 	return env, nil
 }

@@ -3,8 +3,11 @@
 package main
 
 import (
+	"encoding/pem"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -76,6 +79,47 @@ func TestPsqlIgnoresOtherConnectionVariables(t *testing.T) {
 
 	vars = variables(runIn(t, env, "psql", endpoint1, "--dial-address", "[::1]:15432").out)
 	require.Equal(t, []string{endpoint1, "::1", "15432"}, []string{vars["PGHOST"], vars["PGHOSTADDR"], vars["PGPORT"]})
+}
+
+// caFile returns a file with a certificate.
+func caFile(t *testing.T) string {
+	t.Helper()
+	s := httptest.NewTLSServer(http.NotFoundHandler())
+	defer s.Close()
+	file := filepath.Join(t.TempDir(), "my ca.pem")
+	require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600))
+	return file
+}
+
+// What a URL says of the session and of trust reaches psql, over the environment's.
+func TestPsqlGetsTheSettingsOfTheURL(t *testing.T) {
+	t.Parallel()
+	ca := caFile(t)
+	settings := "?search_path=app%2C%20%22a%5Cb%22&options=-c%20datestyle%3DISO&application_name=my%20app&connect_timeout=3&sslnegotiation=postgres&token_lifetime=15m&sslrootcert=" + strings.ReplaceAll(ca, " ", "%20")
+	env := append([]string{fakePsql(t, "18.0", ""), "PGAPPNAME=other", "PGCONNECT_TIMEOUT=7", "PGOPTIONS=-c search_path=other"}, static...)
+	r := runIn(t, env, "psql", "postgres://app@"+endpoint1+"/postgres"+settings)
+	require.Equal(t, 0, r.code, r.err)
+	vars := variables(r.out)
+	require.Equal(t, []string{"my app", "3", "postgres", ca, "900"},
+		[]string{vars["PGAPPNAME"], vars["PGCONNECT_TIMEOUT"], vars["PGSSLNEGOTIATION"], vars["PGSSLROOTCERT"], query(t, vars["PGPASSWORD"]).Get("X-Amz-Expires")})
+	require.Equal(t, `-c search_path=other -c datestyle=ISO -c search_path=app,\ "a\\b"`, vars["PGOPTIONS"])
+
+	other := caFile(t)
+	vars = variables(runIn(t, env, "psql", "postgres://"+endpoint1+settings, "--root-cert", other, "--expires", "1h", "--dial-address", "127.0.0.1:1").out)
+	require.Equal(t, []string{other, "3600"}, []string{vars["PGSSLROOTCERT"], query(t, vars["PGPASSWORD"]).Get("X-Amz-Expires")}, "flags override")
+	require.Contains(t, vars["PGOPTIONS"], "-c datestyle=ISO")
+
+	vars = variables(runIn(t, env, "psql", "postgres://"+endpoint1+"?sslrootcert=system").out)
+	require.Equal(t, []string{"system", "28800", "other", "7", "-c search_path=other"},
+		[]string{vars["PGSSLROOTCERT"], query(t, vars["PGPASSWORD"]).Get("X-Amz-Expires"), vars["PGAPPNAME"], vars["PGCONNECT_TIMEOUT"], vars["PGOPTIONS"]})
+}
+
+func TestPsqlOnAClusterHasTheSettingsOfTheURL(t *testing.T) {
+	t.Parallel()
+	needPsql(t)
+	c, env := start(t)
+	r := runIn(t, env, "psql", c.URL()+"&search_path=%22a%20b%22%2C%20app&application_name=my%20app", "--", "-XAtc", "SHOW search_path", "-c", "SHOW application_name")
+	require.Equal(t, result{"\"a b\", app\nmy app\n", "", 0}, r)
 }
 
 func TestPsqlExitStatus(t *testing.T) {

@@ -5,7 +5,9 @@ import (
 	"crypto/x509"
 	"flag"
 	"fmt"
+	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/go-dsql/dsql"
@@ -13,9 +15,10 @@ import (
 
 // target is the cluster that the flags of a command name.
 type target struct {
-	region, user, profile, dialAddress, rootCert string
-	expires                                      time.Duration
-	preset                                       *dsql.Config // in place of an endpoint and the environment
+	region, user, profile, dialAddress string
+	rootCert                           string        // after config also that of the URL or the environment
+	expires, lifetime                  time.Duration // of the token: the flag, and what neither it nor the URL says
+	preset                             *dsql.Config  // in place of an endpoint and the environment
 }
 
 func (t *target) define(flags *flag.FlagSet) {
@@ -31,12 +34,14 @@ func (t *target) defineRoute(flags *flag.FlagSet) {
 }
 
 func (t *target) defineExpires(flags *flag.FlagSet, lifetime time.Duration) {
-	flags.DurationVar(&t.expires, "expires", lifetime, "`LIFETIME` of the token, 1s to 168h; expiring credentials end it sooner")
+	t.lifetime = lifetime
+	flags.DurationVar(&t.expires, "expires", 0, fmt.Sprintf("`LIFETIME` of the token, 1s to 168h; by default token_lifetime of the URL, or %v; expiring credentials end it sooner", lifetime))
 }
 
-// config returns the configuration for an endpoint, or that of the environment if there is none.
+// config returns the configuration for an endpoint, or that of the environment if there is none. It
+// completes t.rootCert, for clients that take a file.
 func (t *target) config(endpoint string) (dsql.Config, error) {
-	cfg, err := t.base(endpoint)
+	cfg, rootCert, err := t.base(endpoint)
 	if err != nil {
 		return cfg, err
 	}
@@ -44,27 +49,42 @@ func (t *target) config(endpoint string) (dsql.Config, error) {
 	cfg.User = cmp.Or(t.user, cfg.User)
 	cfg.Profile = cmp.Or(t.profile, cfg.Profile)
 	cfg.DialAddress = cmp.Or(t.dialAddress, cfg.DialAddress)
-	cfg.TokenLifetime = cmp.Or(t.expires, cfg.TokenLifetime)
-	if t.rootCert != "" {
+	cfg.TokenLifetime = cmp.Or(t.expires, cfg.TokenLifetime, t.lifetime)
+	if t.rootCert = cmp.Or(t.rootCert, rootCert); t.rootCert != "" {
 		cfg.RootCAs, err = readRoots(t.rootCert)
 	}
 	return cfg, err
 }
 
-func (t *target) base(endpoint string) (dsql.Config, error) {
+// base returns the configuration without the flags, and the file of its certificate authorities if
+// it names one.
+func (t *target) base(endpoint string) (cfg dsql.Config, rootCert string, err error) {
 	switch {
 	case t.preset != nil:
-		return *t.preset, nil
+		return *t.preset, "", nil
 	case endpoint != "":
-		return dsql.ParseURL(endpoint)
+		cfg, err = dsql.ParseURL(endpoint)
+		return cfg, rootCertOf(endpoint), err
 	}
 	if os.Getenv("DSQL_ENDPOINT") == "" {
-		return dsql.Config{}, usageError("no ENDPOINT: name the cluster, or set DSQL_ENDPOINT")
+		return dsql.Config{}, "", usageError("no ENDPOINT: name the cluster, or set DSQL_ENDPOINT")
 	}
-	t.rootCert = cmp.Or(t.rootCert, os.Getenv("DSQL_ROOT_CERT"))
-	cfg, err := dsql.FromEnv()
+	cfg, err = dsql.FromEnv()
 	cfg.DialAddress = os.Getenv("DSQL_DIAL_ADDRESS")
-	return cfg, err
+	return cfg, os.Getenv("DSQL_ROOT_CERT"), err
+}
+
+// rootCertOf returns the file that sslrootcert names in a valid URL, or "" for the system's.
+func rootCertOf(given string) string {
+	_, query, _ := strings.Cut(strings.TrimSpace(given), "?")
+	for pair := range strings.SplitSeq(query, "&") {
+		rawName, rawValue, _ := strings.Cut(pair, "=")
+		name, _ := url.QueryUnescape(rawName)
+		if file, _ := url.QueryUnescape(rawValue); name == "sslrootcert" && file != "system" {
+			return file
+		}
+	}
+	return ""
 }
 
 func readRoots(file string) (*x509.CertPool, error) {

@@ -106,8 +106,15 @@ func printTokenURL(ctx context.Context, std streams, cfg dsql.Config, roots stri
 		return err
 	}
 	u := fmt.Sprintf("postgres://%s:%s@%s:5432/postgres?sslmode=verify-full", escape(t.user), escape(t.token), t.host)
-	if roots != "" {
-		u += "&sslrootcert=" + escape(roots)
+	for _, parameter := range []struct{ name, value string }{
+		{"sslrootcert", roots},
+		{"application_name", cfg.RuntimeParams["application_name"]},
+		{"options", sessionOptions("", cfg.RuntimeParams)}, // libpq has no parameter search_path
+		{"connect_timeout", cfg.Settings["connect_timeout"]},
+	} {
+		if parameter.value != "" {
+			u += "&" + parameter.name + "=" + escape(parameter.value)
+		}
 	}
 	_, err = fmt.Fprintln(std.out, u)
 	return err

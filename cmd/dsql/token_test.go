@@ -129,6 +129,25 @@ func TestTokenURLConnects(t *testing.T) {
 	require.Equal(t, role, user)
 }
 
+// The URL has the session and the trust of the one it was made from, so that libpq reads it too.
+func TestTokenURLKeepsTheSettingsOfTheURL(t *testing.T) {
+	t.Parallel()
+	c, env := start(t)
+	given := c.URL() + "&search_path=a%20b%2C%20app&options=-c%20datestyle%3DSQL&application_name=my%20app&connect_timeout=9&token_lifetime=1h"
+	r := runIn(t, env, "token", given, "--url")
+	require.Equal(t, 0, r.code, r.err)
+	text := strings.TrimSpace(r.out)
+	require.NotContains(t, text, "+")
+	u, err := url.Parse(text)
+	require.NoError(t, err)
+	token, _ := u.User.Password()
+	require.Equal(t, "3600", query(t, token).Get("X-Amz-Expires"))
+	parsed, err := url.Parse(given)
+	require.NoError(t, err)
+	require.Equal(t, url.Values{"sslmode": {"verify-full"}, "sslrootcert": {parsed.Query().Get("sslrootcert")}, "application_name": {"my app"},
+		"connect_timeout": {"9"}, "options": {`-c datestyle=SQL -c search_path=a\ b,\ app`}}, u.Query())
+}
+
 func TestTokenJSON(t *testing.T) {
 	t.Parallel()
 	r := runIn(t, append([]string{stsServer(t, 0, "")}, static...), "token", endpoint1, "--user", "app", "--expires", "10m", "--json")
