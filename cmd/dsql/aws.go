@@ -66,7 +66,7 @@ func whoAmI(ctx context.Context, cfg aws.Config, region string) (identity, error
 	return id, nil
 }
 
-// grantee is the ARN that AWS IAM GRANT takes: for the session of a role the role's own.
+// grantee returns the ARN that AWS IAM GRANT takes: for the session of a role the role's own.
 func grantee(arn string) string {
 	parts := strings.Split(arn, ":")
 	if len(parts) != 6 || parts[2] != "sts" {

@@ -86,8 +86,8 @@ func (d *doctor) connect(name string) func(context.Context) finding {
 		if name == "clock" && d.knowsSkew && d.refused != name {
 			return finding{}
 		}
-		if !d.connected {
-			d.connected = true
+		if !d.tried {
+			d.tried = true
 			d.open(ctx)
 		}
 		if d.refused != name {
@@ -125,7 +125,7 @@ func (d *doctor) open(ctx context.Context) {
 	}
 }
 
-// passed is a step of connecting that did not fail.
+// passed returns a step of connecting that did not fail.
 func (d *doctor) passed(name string) finding {
 	switch name {
 	case "sni":
@@ -146,7 +146,7 @@ func (d *doctor) passed(name string) finding {
 	return ok("open")
 }
 
-// stepOf is the step at which an error of connecting belongs.
+// stepOf returns the step at which an error of connecting belongs.
 func stepOf(err error) string {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
@@ -176,7 +176,7 @@ func stepOf(err error) string {
 	return "session"
 }
 
-// refusal is what the server said, if it said something.
+// refusal returns what the server said, or otherwise if it said nothing.
 func refusal(err error, otherwise string) string {
 	var pg *pgconn.PgError
 	if !errors.As(err, &pg) {
@@ -195,7 +195,7 @@ func (d *doctor) checkQuery(ctx context.Context) finding {
 	began := time.Now()
 	var one int
 	if err := d.conn.QueryRow(ctx, "SELECT 1", pgx.QueryExecModeSimpleProtocol).Scan(&one); err != nil {
-		f := d.failed(err, "The connection was opened, and a statement is not answered: try again, and look at https://health.aws.amazon.com if it stays.")
+		f := d.failed(err, "The connection was opened, but a statement failed: try again, and see https://health.aws.amazon.com if it persists.")
 		f.detail = refusal(err, f.detail)
 		return f
 	}

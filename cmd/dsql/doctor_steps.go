@@ -54,7 +54,7 @@ type doctor struct {
 	refused   string // the step at which connecting failed
 	err       error  // with which it failed
 	took      time.Duration
-	connected bool // it was tried
+	tried     bool // to connect
 }
 
 // examine runs the steps until one fails.
@@ -120,7 +120,7 @@ func (d *doctor) add(steps []step, s step) []step {
 	return append(steps, s)
 }
 
-// shownEndpoint is an endpoint that was refused, unless it may be a secret.
+// shownEndpoint returns an endpoint that was refused, unless it may be a secret.
 func (d *doctor) shownEndpoint() string {
 	if _, err := endpoint.BareName(d.given); err != nil {
 		return ""
@@ -128,14 +128,11 @@ func (d *doctor) shownEndpoint() string {
 	return d.given
 }
 
-// failed is a step's failure with Explain's advice, or with own if Explain has none.
+// failed returns a step's failure with Explain's advice, or with own if Explain has none.
 func (d *doctor) failed(err error, own string) finding {
-	advice := dsql.Explain(err)
-	if advice == "" {
-		advice = own
-	}
+	advice := cmp.Or(dsql.Explain(err), own)
 	detail := strings.TrimSuffix(err.Error(), "; "+advice)
-	return finding{verdict: verdictFailed, detail: oneLine(detail), advice: d.fill(cmp.Or(advice, own))}
+	return finding{verdict: verdictFailed, detail: oneLine(detail), advice: d.fill(advice)}
 }
 
 // fill inserts the values that the error did not contain.
@@ -259,7 +256,7 @@ func (d *doctor) checkIdentity(ctx context.Context) finding {
 	return ok("%s in account %s", id.ARN, id.Account)
 }
 
-// stsReason is why STS did not answer, without the text of a foreign error.
+// stsReason returns why STS did not answer, without the text of a foreign error.
 func stsReason(err error) string {
 	var coded interface{ ErrorCode() string }
 	switch {

@@ -137,7 +137,7 @@ func asFlags(text string) string {
 		"WithUser", "--user", "WithTokenLifetime", "--expires").Replace(text)
 }
 
-// version is the module's, as go install records it.
+// version returns the module's version, as go install records it.
 func version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {

@@ -24,8 +24,8 @@ import (
 	"github.com/go-dsql/dsql/internal/params"
 )
 
-// exitNoPsql is a shell's status for a command that it does not find.
-const exitNoPsql = 127
+// exitNotFound is the exit status of shells when psql, or a command to run, is not found.
+const exitNotFound = 127
 
 const installPsql = `install the PostgreSQL client:
   Debian, Ubuntu  apt-get install postgresql-client
@@ -88,7 +88,7 @@ var psqlVersion = regexp.MustCompile(`\) (\d+)`)
 func findPsql(ctx context.Context) (path string, major int, err error) {
 	path, err = exec.LookPath("psql")
 	if err != nil {
-		return "", 0, &exitError{exitNoPsql, errors.New("dsql: psql was not found: " + installPsql)}
+		return "", 0, &exitError{exitNotFound, errors.New("dsql: psql was not found: " + installPsql)}
 	}
 	out, err := exec.CommandContext(ctx, path, "--version").Output()
 	if err != nil {
@@ -105,7 +105,7 @@ func findPsql(ctx context.Context) (path string, major int, err error) {
 // psqlEnv returns what psql needs to connect. What the configuration says overrides the user's
 // environment.
 func psqlEnv(ctx context.Context, cfg dsql.Config, t *target, major int) ([]string, error) {
-	signed, err := signed(ctx, cfg)
+	signed, err := sign(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -63,7 +63,7 @@ dsql serve --ready-file /tmp/dsql.env &   # when the file is there: . /tmp/dsql.
 				return usageError("serve: --exec needs a command")
 			case s.exec:
 				if _, err := exec.LookPath(given.rest[0]); err != nil { // before a cluster is started for it
-					return &exitError{exitNoPsql, fmt.Errorf("dsql: running the command: %w", err)}
+					return &exitError{exitNotFound, fmt.Errorf("dsql: running the command: %w", err)}
 				}
 			case len(given.rest) > 0:
 				return usageError("serve: unexpected argument %q: a command follows --exec", given.rest[0])
@@ -220,7 +220,7 @@ func runWith(std streams, command, env []string) error {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
 	if err := cmd.Start(); err != nil {
-		return &exitError{exitNoPsql, fmt.Errorf("dsql: running the command: %w", err)}
+		return &exitError{exitNotFound, fmt.Errorf("dsql: running the command: %w", err)}
 	}
 	done := make(chan struct{})
 	go func() {

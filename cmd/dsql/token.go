@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"net/url"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/internal/token"
 )
 
 var tokenCommand = &command{
@@ -50,11 +52,11 @@ dsql token ENDPOINT --json | jq -r .expires`,
 			case *asURL:
 				return printTokenURL(ctx, std, cfg, t.rootFile())
 			}
-			cc, err := signed(ctx, cfg)
+			signed, err := sign(ctx, cfg)
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintln(std.out, cc.token)
+			_, err = fmt.Fprintln(std.out, signed.token)
 			return err
 		}
 	},
@@ -66,42 +68,25 @@ type signedToken struct {
 	expires                   time.Time
 }
 
-func signed(ctx context.Context, cfg dsql.Config) (signedToken, error) {
+// sign makes a token, as for a connection.
+func sign(ctx context.Context, cfg dsql.Config) (signedToken, error) {
 	c, err := dsql.NewConnector(ctx, cfg)
 	if err != nil {
 		return signedToken{}, err
 	}
-	token, err := c.Token(ctx)
+	text, err := c.Token(ctx)
 	if err != nil {
 		return signedToken{}, err
 	}
-	return describe(token, cmp.Or(cfg.User, "admin"))
-}
-
-// describe reads the fields of a token.
-func describe(token, user string) (signedToken, error) {
-	host, query, _ := strings.Cut(token, "?")
-	values, err := url.ParseQuery(query)
-	if err != nil {
-		return signedToken{}, fmt.Errorf("dsql: the SDK signed a token of an unknown form")
+	parsed, err := token.Parse(text)
+	if err != nil || parsed.Expiration().IsZero() {
+		return signedToken{}, errors.New("dsql: the SDK signed a token of an unknown form")
 	}
-	begin, err := time.Parse("20060102T150405Z", values.Get("X-Amz-Date"))
-	scope := strings.Split(values.Get("X-Amz-Credential"), "/")
-	lifetime, lifetimeErr := time.ParseDuration(values.Get("X-Amz-Expires") + "s")
-	if err != nil || lifetimeErr != nil || len(scope) != 5 {
-		return signedToken{}, fmt.Errorf("dsql: the SDK signed a token of an unknown form")
-	}
-	return signedToken{
-		token:   token,
-		host:    strings.TrimSuffix(host, "/"),
-		user:    user,
-		region:  scope[2],
-		expires: begin.Add(lifetime),
-	}, nil
+	return signedToken{text, parsed.Host(), cmp.Or(cfg.User, "admin"), parsed.Region(), parsed.Expiration()}, nil
 }
 
 func printTokenURL(ctx context.Context, std streams, cfg dsql.Config, roots string) error {
-	t, err := signed(ctx, cfg)
+	t, err := sign(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -127,7 +112,7 @@ func printTokenJSON(ctx context.Context, std streams, cfg dsql.Config) error {
 	if err := loadAWS(ctx, &cfg); err != nil {
 		return err
 	}
-	t, err := signed(ctx, cfg)
+	t, err := sign(ctx, cfg)
 	if err != nil {
 		return err
 	}

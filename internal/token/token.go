@@ -119,6 +119,12 @@ func (t *Token) add(parameter string) error {
 	return nil
 }
 
+// Host returns the name that the token is for.
+func (t *Token) Host() string { return t.host }
+
+// Region returns the AWS Region that the token is for.
+func (t *Token) Region() string { return t.region }
+
 // Action returns the IAM action that the token is for.
 func (t *Token) Action() string { return t.query[actionKey] }
 
