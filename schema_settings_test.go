@@ -77,6 +77,7 @@ func TestApplySchemaSettingsHoldUntilTheEndOfTheirFile(t *testing.T) {
 		pool := openPool(t, startCluster(t))
 		conn, err := pool.Acquire(t.Context())
 		require.NoError(t, err)
+		defer conn.Release() // closing the pool would wait for it if the test fails
 		before := session(t, conn)
 		require.NoError(t, dsql.ApplySchema(t.Context(), conn, settings))
 		require.Equal(t, before, session(t, conn))
@@ -130,9 +131,11 @@ func TestApplySchemaFailsIfTheConnectionWithTheSettingsIsLost(t *testing.T) {
 	c := startCluster(t)
 	pool := openPool(t, c, "CREATE SCHEMA app")
 	require.NoError(t, c.HoldIndexJobs())
-	done := make(chan error)
+	done := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
 	go func() {
-		done <- dsql.ApplySchema(t.Context(), pool, schemaOf("1.sql",
+		done <- dsql.ApplySchema(ctx, pool, schemaOf("1.sql",
 			"SET search_path = app; CREATE TABLE a (n int); CREATE INDEX ASYNC i ON a (n); CREATE TABLE b (n int); BEGIN; SELECT 1; COMMIT"))
 	}()
 	require.Eventually(t, func() bool { return count(t, pool, indexes+"'i'") == 1 }, 10*time.Second, 10*time.Millisecond)
