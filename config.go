@@ -59,7 +59,7 @@ type Config struct {
 	// shorten the token's lifetime.
 	TokenLifetime time.Duration
 
-	// Credentials sign the tokens. Nil: those of AWSConfig, else the SDK's default chain
+	// Credentials sign the tokens. Nil: those of AWSConfig, otherwise the SDK's default chain
 	// (environment, shared files, SSO, container, instance). See [WithCredentials].
 	Credentials aws.CredentialsProvider
 

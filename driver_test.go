@@ -84,8 +84,8 @@ func TestNewConnectorAppliesOptionsToACopy(t *testing.T) {
 	require.ErrorContains(t, err, "dsql: option 1 is nil")
 }
 
-// startCredentials runs the credentials endpoint of a container, which the SDK's default chain asks,
-// and counts the requests.
+// startCredentials runs the credentials endpoint of a container, which the SDK's default chain
+// asks, and counts the requests.
 func startCredentials(t *testing.T, answer http.HandlerFunc) *atomic.Int64 {
 	t.Helper()
 	calls := new(atomic.Int64)

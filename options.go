@@ -38,8 +38,8 @@ func WithUser(role string) Option {
 }
 
 // WithCredentials signs tokens with p's credentials. p is called once per credential lifetime, not
-// once per connection; a call that takes over 30 seconds is abandoned, and the next connection
-// calls p again.
+// once per connection, and again, at most once a minute, after DSQL answers "Signature expired". A
+// call that takes over 30 seconds is abandoned, and the next connection calls p again.
 //
 // Pass a provider rather than an aws.CredentialsCache around it: in that cache, a call that hangs
 // blocks every later call.
@@ -141,10 +141,10 @@ func WithDialAddress(address string) Option {
 // An endpoint that fails rests: new connections do not try it for a while. They go to the first
 // that does not rest. If looking it up, dialing, TLS or startup fails, or the server refuses with a
 // limit (53300, 53400), a shutdown (57P0x), "server unavailable" (XX000), "waking up cluster" or
-// another code of class 08 than 08P01, the next endpoint is tried within the same attempt, with its
-// own name verified and a token of its own.
-// Access denied, and any other refusal of the request itself, ends the attempt. Each endpoint has
-// the connect timeout, or its share of what the context has left if that is less.
+// any other code of class 08 except 08P01, the next endpoint is tried within the same attempt, with
+// its own name verified and a token of its own. Access denied, and any other refusal of the request
+// itself, ends the attempt. Each endpoint has the connect timeout, or its share of what the context
+// has left if that is less.
 //
 // An endpoint that failed rests for a second, which doubles up to a minute as it fails again, less
 // up to a quarter at random. When the rest is over, one connection tries it. Unless it refused with

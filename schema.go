@@ -49,14 +49,15 @@ func WaitForJob(ctx context.Context, db DB, jobID string) error {
 // ApplySchema executes the files *.sql in the root of fsys, in the order of their names. Each
 // statement is a transaction of its own, as DSQL requires of DDL, except those from BEGIN to
 // COMMIT, which are one. Each transaction is retried on conflict. Indexes are created as by
-// [CreateIndex], several at a time, and ApplySchema waits for other jobs. An error names the file and the
-// statement; what was executed before it stays.
+// [CreateIndex], several at a time, and ApplySchema waits for other jobs. An error names the file
+// and the statement; what was executed before it stays.
 //
 // What a file sets with SET, such as search_path, holds until the end of the file. A pool executes
 // such a file on one connection, which it then closes; on a connection, ApplySchema resets the
 // settings to those that it was opened with. If the connection is lost, ApplySchema returns an
-// error, as another one would not have the settings. A DB of another type refuses such files: use
-// qualified names, SET LOCAL between BEGIN and COMMIT, or [WithRuntimeParam].
+// error, as another one would not have the settings. For a DB that is neither a connection nor has
+// a pool's Acquire, ApplySchema refuses such files: use qualified names, SET LOCAL between BEGIN
+// and COMMIT, or [WithRuntimeParam].
 //
 // ApplySchema keeps no record of what it has executed: to apply a schema again, after an error or
 // with each start of a service, write IF NOT EXISTS, OR REPLACE and ON CONFLICT. Let one process at

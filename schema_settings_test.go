@@ -114,6 +114,14 @@ func TestApplySchemaLeavesNoSettingsAfterAnError(t *testing.T) {
 	defer conn.Release()
 	require.ErrorContains(t, dsql.ApplySchema(t.Context(), conn, files), "1.sql: SELECT 1/0: ERROR: division by zero")
 	require.Equal(t, `"$user", public`, session(t, conn)[0])
+
+	apply := "BEGIN; SET search_path = public; CREATE UNIQUE INDEX ASYNC i ON doubled (n); COMMIT"
+	_, err = conn.Exec(t.Context(), "CREATE TABLE doubled (n int)")
+	require.NoError(t, err)
+	_, err = conn.Exec(t.Context(), "INSERT INTO doubled VALUES (1), (1)")
+	require.NoError(t, err)
+	require.ErrorContains(t, dsql.ApplySchema(t.Context(), conn, schemaOf("1.sql", apply)), "1.sql: ")
+	require.Equal(t, `"$user", public`, session(t, conn)[0], "of a unit that has committed")
 }
 
 // Conflicts are retried with the settings.

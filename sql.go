@@ -167,7 +167,7 @@ func (c *Connector) Connect(ctx context.Context) (driver.Conn, error) {
 		}),
 		stdlib.OptionResetSession(func(_ context.Context, conn *pgx.Conn) error {
 			end, ok := conn.PgConn().CustomData()[sessionEnd].(time.Time)
-			if ok && time.Now().After(end) || c.rest.IsSpent(conn) {
+			if ok && time.Now().After(end) || c.rest.IsSpent(conn) || conn.PgConn().IsBusy() {
 				return driver.ErrBadConn
 			}
 			return nil

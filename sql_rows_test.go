@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/go-dsql/dsql"
@@ -113,7 +114,8 @@ func TestTransactionGoesOnAfterAStatementWhileRowsWereOpen(t *testing.T) {
 	require.Equal(t, []int{1, 2}, []int{n, sum})
 }
 
-// Rows that database/sql closes itself, at the end of a context or of a transaction, are no mistake.
+// Rows that database/sql closes itself, at the end of a context or of a transaction, are no
+// mistake.
 func TestRowsThatDatabaseSQLCloses(t *testing.T) {
 	c := startCluster(t)
 	db, err := dsql.OpenDB(t.Context(), c.Endpoint(), c.Region(), c.Options()...)
@@ -138,4 +140,24 @@ func TestRowsThatDatabaseSQLCloses(t *testing.T) {
 	var n int
 	require.NoError(t, db.QueryRow("SELECT 1").Scan(&n))
 	rows.Close()
+}
+
+// A connection that is given back with open rows is not used again.
+func TestConnectionWithOpenRowsIsReplaced(t *testing.T) {
+	c := startCluster(t)
+	db, err := dsql.OpenDB(t.Context(), c.Endpoint(), c.Region(), c.Options()...)
+	require.NoError(t, err)
+	t.Cleanup(func() { db.Close() })
+	db.SetMaxOpenConns(1)
+	conn, err := db.Conn(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, conn.Raw(func(c any) error {
+		_, err := c.(interface{ Conn() *pgx.Conn }).Conn().Query(t.Context(), "SELECT * FROM generate_series(1, 3)")
+		return err
+	}))
+	require.NoError(t, conn.Close())
+	for range 3 {
+		_, err := db.ExecContext(t.Context(), "SELECT 1")
+		require.NoError(t, err)
+	}
 }

@@ -252,9 +252,9 @@ func TestNearlyExpiredCredentialsAreNotAskedForByEveryConnect(t *testing.T) {
 	}
 }
 
-// A token whose signature has expired is signed again with credentials that were requested anew,
-// but not by every connect while the clock is wrong.
-func TestExpiredSignatureHasCredentialsRequestedAnew(t *testing.T) {
+// After "Signature expired" the next token is signed with newly requested credentials, which not
+// every connect requests while the clock is wrong.
+func TestExpiredSignatureRequestsCredentialsAgain(t *testing.T) {
 	for name, wrap := range map[string]func(aws.CredentialsProvider) aws.CredentialsProvider{
 		"bare":  func(p aws.CredentialsProvider) aws.CredentialsProvider { return p },
 		"cache": func(p aws.CredentialsProvider) aws.CredentialsProvider { return aws.NewCredentialsCache(p) },
@@ -268,21 +268,30 @@ func TestExpiredSignatureHasCredentialsRequestedAnew(t *testing.T) {
 				}
 				return nil
 			}})
-			provider, calls := harness.Provider(func(context.Context, int64) (aws.Credentials, error) { return harness.Expiring(time.Hour), nil })
-			pool := harness.NewPool(t, harness.With(opts, dsql.WithCredentials(wrap(provider)))...)
-			require.EqualValues(t, 1, calls.Load())
-			expired.Store(1)
-			require.NoError(t, occ.RunTx(t.Context(), pool, func(tx pgx.Tx) error {
-				_, err := tx.Exec(t.Context(), "update t set n = 1 where id = 1")
-				return err
-			}))
-			require.EqualValues(t, 2, calls.Load())
-			expired.Store(100)
-			pool.Reset()
-			for range 20 {
-				require.Error(t, pool.Ping(t.Context()))
+			for _, fails := range []bool{false, true} { // the second call: then the first answer serves on
+				provider, calls := harness.Provider(func(_ context.Context, call int64) (aws.Credentials, error) {
+					if fails && call == 2 {
+						return aws.Credentials{}, errors.New("no answer")
+					}
+					return harness.Expiring(time.Hour), nil
+				})
+				pool := harness.NewPool(t, harness.With(opts, dsql.WithCredentials(wrap(provider)))...)
+				require.EqualValues(t, 1, calls.Load())
+				expired.Store(1)
+				require.NoError(t, occ.RunTx(t.Context(), pool, func(tx pgx.Tx) error {
+					_, err := tx.Exec(t.Context(), "update t set n = 1 where id = 1")
+					return err
+				}))
+				require.Greater(t, calls.Load(), int64(1))
+				expired.Store(100)
+				pool.Reset()
+				for range 20 {
+					require.ErrorContains(t, pool.Ping(t.Context()), "access denied")
+				}
+				if name == "bare" {
+					require.EqualValues(t, 2, calls.Load())
+				}
 			}
-			require.LessOrEqual(t, calls.Load(), int64(3))
 		})
 	}
 }

@@ -1,6 +1,6 @@
 // Package compare puts this library and AWS's Go connector v0.4.0 through the same situations. Each
-// test in compare_test.go is a row of the table in the README; roundtrips_test.go counts round trips
-// for docs/performance.md.
+// test in compare_test.go is a row of the table in the README; roundtrips_test.go counts round
+// trips for docs/performance.md.
 package compare
 
 import (

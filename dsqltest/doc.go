@@ -19,8 +19,8 @@
 //   - TLS is required, 1.2 or later, either direct (with ALPN "postgresql") or after an SSLRequest.
 //     The certificate is for the endpoint's domain.
 //   - The cluster is found by the SNI hostname, which may be the endpoint or its PrivateLink form,
-//     otherwise by the startup option amzn-cluster-id. A client that sends neither is refused in
-//     DSQL's words.
+//     otherwise by the startup option amzn-cluster-id. A client that sends neither is refused with
+//     DSQL's message.
 //   - The password is a token, in cleartext, and is verified as AWS would: signature, service,
 //     region, host, action against the role, dates, lifetime, session token. Both forms of a token,
 //     HOST?… and HOST/?…, are accepted.

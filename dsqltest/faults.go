@@ -37,8 +37,8 @@ func (c *Cluster) CutConnections() { c.proxy.CutSessions() }
 func (c *Cluster) ExpireSessions() { c.proxy.ExpireSessions() }
 
 // RefuseConnections refuses every new connection with an SQLSTATE, one of 08006, 28000, 53300 and
-// 53400, and DSQL's message, after its token has been verified. The empty string accepts connections
-// again. RefuseConnections panics on any other SQLSTATE.
+// 53400, and DSQL's message, after its token has been verified. The empty string accepts
+// connections again. RefuseConnections panics on any other SQLSTATE.
 func (c *Cluster) RefuseConnections(code string) { c.proxy.Faults.RefuseConnections(code) }
 
 // SetWaking refuses new connections with "waking up cluster" for d, as an inactive cluster does.

@@ -72,8 +72,8 @@ func (tx *attemptTx) judge(err error) *failure {
 	switch failed := tx.endedItself(err); {
 	case failed != nil:
 		return failed
-	// BEGIN's error decides about the retry, whatever the callback made of it. After a settled error
-	// or the end of ctx there is no retry, and the callback's error says more.
+	// BEGIN's error decides about the retry, whatever the callback made of it. After a settled
+	// error or the end of ctx there is no retry, and the callback's error says more.
 	case tx.beginFailed != nil && !isSettled(err) && (err == nil || tx.ctx.Err() == nil):
 		return tx.beginFailed
 	case err == nil && tx.commits:
@@ -82,6 +82,8 @@ func (tx *attemptTx) judge(err error) *failure {
 		return &failure{permanent, errOwnEnd}
 	case err == nil && tx.refused != nil:
 		return tx.run.classifyCommit(tx.ctx, pgtx.RolledBack, pgx.ErrTxCommitRollback, tx.refused)
+	case err == nil && tx.failed != nil && tx.pg != nil && tx.pg.IsClosed() && !isLost(tx.failed):
+		return tx.run.classifyCommit(tx.ctx, pgtx.RolledBack, pgx.ErrTxCommitRollback, tx.failed)
 	case err == nil:
 		return tx.checkBeforeCommit(tx.ctx)
 	case tx.commits:

@@ -22,8 +22,8 @@ const (
 	backoffGrowth = 4
 
 	// crowd widens the bound while others wait: with w transactions waiting, the bound is at least
-	// crowd × w × the duration of the last attempt, up to the backoff's max. The mean wait is half of
-	// that, so together they begin about one attempt in the time that crowd / 2 attempts take.
+	// crowd × w × the duration of the last attempt, up to the backoff's max. The mean wait is half
+	// of that, so together they begin about one attempt in the time that crowd / 2 attempts take.
 	crowd = 8
 )
 

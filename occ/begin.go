@@ -46,9 +46,9 @@ func (tx *attemptTx) open(db TxBeginner) *failure {
 	return nil
 }
 
-// defersBegin reports whether BEGIN may travel with the first statement. It must not on the caller's
-// own connection, where the callback's statements could overtake it; nor if a tracer is there, which
-// must see it; nor if BeginQuery is set, which may be several statements.
+// defersBegin reports whether BEGIN may travel with the first statement. It must not on the
+// caller's own connection, where the callback's statements could overtake it; nor if a tracer is
+// there, which must see it; nor if BeginQuery is set, which may be several statements.
 func (tx *attemptTx) defersBegin() bool {
 	return !tx.owned && tx.run.txOptions.BeginQuery == "" && pgtx.Settings(tx.conn).Tracer == nil
 }

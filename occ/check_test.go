@@ -123,6 +123,31 @@ func TestCommitThatIsAppliedLateIsAppliedOnce(t *testing.T) {
 	require.EqualValues(t, 1, rows.Value(1))
 }
 
+// So it is if the second run returns an error that is settled, of another database for example.
+func TestLateCommitBehindASettledErrorIsLookedFor(t *testing.T) {
+	t.Parallel()
+	for _, applied := range []bool{false, true} {
+		s := startSQL(t, first(1, fakepg.Execute, commit, fakepg.Reply{Cut: true}))
+		checks, calls := 0, 0
+		settled := &occ.RetryError{Attempts: 1, Err: errors.New("other database")}
+		err := occ.RunTx(t.Context(), s.pool, func(tx pgx.Tx) error {
+			if calls++; calls > 1 {
+				return settled
+			}
+			return update(t.Context(), tx)
+		}, quick(), occ.WithCommitCheck(func(context.Context) (bool, error) {
+			checks++
+			return checks > 1 && applied, nil
+		}))
+		require.Equal(t, 2, checks)
+		if applied {
+			require.NoError(t, err)
+		} else {
+			require.ErrorIs(t, err, settled)
+		}
+	}
+}
+
 // The first COMMIT is cut and applied late, and so a later attempt fails for its key: the value is
 // that of the first, whatever the others returned.
 func TestValueIsOfTheAttemptThatWasAppliedLate(t *testing.T) {

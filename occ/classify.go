@@ -33,7 +33,7 @@ const (
 	noConnection                 // none could be made, or it was lost before COMMIT was sent
 	connectLimit                 // 53300, 53400
 	unknownCommit                // COMMIT was sent and not answered: for WithCommitCheck only
-	unseenCommit                 // it was, and the check says that nothing was applied
+	unseenCommit                 // COMMIT was not answered, and WithCommitCheck says that nothing was applied
 	lostStatement                // WithIdempotent: its connection was lost, perhaps after it was applied
 	outOfTime                    // the time of WithMaxElapsed ended it
 	kinds                        // the number of kinds

@@ -45,8 +45,8 @@ func ConflictKind(err error) Conflict {
 type RetryEvent struct {
 	Attempt int // the attempt that failed; the first is 1
 
-	// Delay is the wait before the next attempt, which the end of another transaction may shorten. It
-	// is 0 if the next attempt waits only for the serial key.
+	// Delay is the wait before the next attempt, which the end of another transaction may shorten.
+	// It is 0 if the next attempt waits only for the serial key.
 	Delay time.Duration
 
 	Err error // why the attempt failed

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -21,8 +22,8 @@ type first struct {
 	batch            pgx.Batch
 	queued           [2]*pgx.QueuedQuery
 	begin, statement pgx.QueuedQuery
-	offset           int  // of what follows BEGIN, if both are one text; until the next statement
-	unencodable      bool // an argument could not be encoded, for which pgx has closed the connection
+	offset           int    // of what follows BEGIN, if both are one text; until the next statement
+	unencodable      string // whose argument could not be encoded, so that pgx has closed the connection
 }
 
 // beginSQL is pgx's BEGIN for o.
@@ -47,7 +48,7 @@ func (tx *attemptTx) sendFirst(ctx context.Context, sql string, args []any) (pgx
 	f.queued = [2]*pgx.QueuedQuery{&f.begin, &f.statement}
 	f.batch.QueuedQueries = f.queued[:]
 	results, err := tx.begun(tx.conn.SendBatch(ctx, &f.batch), true)
-	if f.unencodable {
+	if f.unencodable != "" {
 		unencodable.add(sql)
 	}
 	return results, err
@@ -69,8 +70,8 @@ func (tx *attemptTx) sendFirstBatch(ctx context.Context, b *pgx.Batch) (pgx.Batc
 		joint.QueuedQueries[i] = &copies[i]
 	}
 	results, err := tx.begun(tx.conn.SendBatch(ctx, joint), false)
-	if tx.first.unencodable {
-		for _, q := range b.QueuedQueries {
+	for i, q := range b.QueuedQueries {
+		if copies[i+1].SQL == tx.first.unencodable { // with its names rewritten
 			unencodable.add(q.SQL)
 		}
 	}
@@ -99,25 +100,35 @@ func travels(sql string, args []any) bool {
 // with BEGIN, such an argument costs the connection: pgx closes it.
 var unencodable texts
 
-// texts is a set of statements that forgets all of them when it is full.
+// texts is a set of statements, which remembers each for a minute.
 type texts struct {
 	mu  sync.RWMutex
-	set map[string]bool
+	set map[string]time.Time
 }
+
+// Bounds of texts: statements, and bytes of each.
+const (
+	maxTexts      = 100
+	maxTextLength = 4 << 10
+)
 
 func (t *texts) has(sql string) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
-	return t.set[sql]
+	added, ok := t.set[sql]
+	return ok && time.Since(added) < time.Minute
 }
 
 func (t *texts) add(sql string) {
+	if len(sql) > maxTextLength {
+		return
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.set == nil || len(t.set) == 100 {
-		t.set = make(map[string]bool)
+	if t.set == nil || len(t.set) == maxTexts {
+		t.set = make(map[string]time.Time)
 	}
-	t.set[sql] = true
+	t.set[sql] = time.Now()
 }
 
 // begun reads BEGIN's result. single says that the batch is not the callback's, which should not
@@ -134,7 +145,9 @@ func (tx *attemptTx) begun(results pgx.BatchResults, single bool) (pgx.BatchResu
 	_ = results.Close()
 	var preparing pgx.ErrPreprocessingBatch
 	ofBegin := !errors.As(err, &preparing) || preparing.SQL() == beginSQL(tx.run.txOptions)
-	tx.first.unencodable = tx.pg.IsClosed() && strings.HasPrefix(preparing.Error(), "error preprocessing batch (build)")
+	if tx.pg.IsClosed() && strings.HasPrefix(preparing.Error(), "error preprocessing batch (build)") {
+		tx.first.unencodable = preparing.SQL()
+	}
 	if single && errors.As(err, &preparing) {
 		err = preparing.Unwrap()
 	}

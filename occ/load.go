@@ -40,11 +40,12 @@ type LoadOptions struct {
 	Columns []string
 	// Key names those of Columns that a primary key or a unique index is on. It makes a batch
 	// idempotent: a row whose key is in the table already is not inserted again. A row with a NULL
-	// in one of them is rejected: NULL is never equal to NULL, so it would be inserted each time.
+	// in one of them is rejected: NULL is not equal to NULL, so it would be inserted each time,
+	// unless the index is NULLS NOT DISTINCT, which Load does not look at.
 	Key []string
-	// Update overwrites the row that has the same key. By default that row stays as it is. If rows
-	// have a key twice, either row may win; with one worker the last one wins, or without Update
-	// the first.
+	// Update overwrites the row that has the same key. By default that row stays as it is. If
+	// several rows have the same key, any of them may win; with one worker the last one wins, or
+	// without Update the first.
 	Update bool
 
 	// MaxRows is how many rows a transaction inserts, at most 3,000. 0: 1,000.
@@ -52,15 +53,15 @@ type LoadOptions struct {
 	// MaxBytes bounds the values of a transaction in bytes, at most 8 MiB. A row that is larger
 	// has a transaction of its own. 0: 2 MiB.
 	MaxBytes int
-	// Workers is how many transactions run at the same time, at most 1,000 and as many as the pool
-	// has connections. 0: 8. A single connection has one.
+	// Workers is how many transactions run at the same time, at most 1,000; those beyond the
+	// connections of a pool wait for one. 0: 8. A single connection has one.
 	Workers int
 	// Retry sets how transactions are retried.
 	Retry []RetryOption
 
 	// OnReject is called for each row that is refused because of its values: by the database, for a
-	// NULL in its key, or for a size over 10 MiB. An error ends Load. Nil: the first refused row
-	// ends Load.
+	// NULL in its key, or because it does not fit into one message (10 MiB). An error ends Load.
+	// Nil: the first refused row ends Load.
 	OnReject func(row LoadRow, reason error) error
 	// OnProgress is called after each batch. Nil: not called. OnReject and OnProgress are never
 	// called at the same time.
@@ -92,7 +93,7 @@ type LoadProgress struct {
 // A batch that the database refuses because of its rows (SQLSTATE classes 21, 22, 23 and 54, and
 // 08P01 for a message that is too long) is divided until the rows at fault are found, which go to
 // OnReject. Any other error ends Load, as does the first error that rows yields; the progress
-// returned says how far it came. When ctx ends, Load does so as soon as rows yields or returns.
+// returned says how far it came. After ctx ends, Load returns as soon as rows yields or returns.
 func Load(ctx context.Context, db TxBeginner, rows iter.Seq2[LoadRow, error], o LoadOptions) (LoadProgress, error) {
 	l, err := newLoad(db, o)
 	if err != nil {

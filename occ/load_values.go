@@ -16,7 +16,7 @@ const maxRowSize = 10<<20 - 4<<10
 // refuses returns why a row of a size must not be sent, or nil.
 func (o *LoadOptions) refuses(row LoadRow, size int) error {
 	if size > maxRowSize {
-		return fmt.Errorf("the row has %d bytes, which is more than one message to DSQL may have, 10 MiB", size)
+		return fmt.Errorf("the row of %d bytes does not fit into one message to DSQL, of 10 MiB", size)
 	}
 	for i, column := range o.Columns {
 		if slices.Contains(o.Key, column) && resolve(row.Values[i]) == nil {

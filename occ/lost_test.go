@@ -38,6 +38,19 @@ func TestRefusedMessageIsNotRetried(t *testing.T) {
 			})
 		}
 	}
+	t.Run("swallowed", func(t *testing.T) {
+		t.Parallel()
+		s := startSQL(t, first(9, fakepg.Execute, "update", refusal))
+		err := occ.RunTx(t.Context(), s.pool, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(t.Context(), "insert into t values (1)"); err != nil {
+				return err
+			}
+			require.Error(t, update(t.Context(), tx))
+			return nil
+		}, quick())
+		require.ErrorContains(t, err, "08P01")
+		require.Equal(t, 1, s.Count("update"))
+	})
 	t.Run("RunSQLTx", func(t *testing.T) {
 		t.Parallel()
 		s := startSQL(t, first(9, fakepg.Execute, "update", refusal))

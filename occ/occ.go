@@ -60,7 +60,8 @@ type TxBeginner interface {
 // ctx bounds everything. A statement that does not end with it, since fn gave it another context,
 // ends half a second later. See [WithMaxElapsed] for the other bound.
 //
-// On a hot row RunTx prioritizes the transaction that has waited longest (see docs/performance.md).
+// On a hot row RunTx prioritizes the waiting transaction that began first (see
+// docs/performance.md).
 func RunTx(ctx context.Context, db TxBeginner, fn func(tx pgx.Tx) error, opts ...RetryOption) error {
 	var r txRun
 	return r.runTx(ctx, db, fn, fn == nil, opts)

@@ -60,12 +60,12 @@ func WithMaxAttempts(n int) RetryOption {
 	}
 }
 
-// WithBackoff sets the waits after conflicts. Each wait is random, from 0 to a bound that starts
-// at base, grows fourfold with each conflict and ends at max. From the second conflict on, the
-// bound is larger while many transactions of this process wait on the same database. Defaults, and
-// 0: 10 ms and 500 ms; at most 10 minutes. When a transaction on that database ends, the waiting one
-// that began first goes on.
-// The waits after a failure to connect are longer, and WithBackoff does not set them.
+// WithBackoff sets the waits after conflicts. Each wait is random, from 0 to a bound that starts at
+// base, grows fourfold with each conflict and ends at max. From the second conflict on, the bound
+// is larger while many transactions of this process wait on the same database. Defaults, and 0: 10
+// ms and 500 ms; at most 10 minutes. When a transaction on that database ends, the waiting one that
+// began first goes on. The waits after a failure to connect are longer, and WithBackoff does not
+// set them.
 func WithBackoff(base, max time.Duration) RetryOption {
 	return func(p *policy) error {
 		if base < 0 || max < 0 || base > delayLimit || max > delayLimit {
@@ -111,8 +111,8 @@ func WithMaxElapsed(d time.Duration) RetryOption {
 }
 
 // WithTxOptions begins every attempt with o. DSQL's isolation level is repeatable read. [RunBatch]
-// refuses it, [RunSQLTx] accepts only an isolation level and an access mode, [RunTxOf] uses only the
-// access mode, and [Retry] ignores it.
+// refuses it, [RunSQLTx] accepts only an isolation level and an access mode, [RunTxOf] uses only
+// the access mode, and [Retry] ignores it.
 func WithTxOptions(o pgx.TxOptions) RetryOption {
 	return func(p *policy) error {
 		p.txOptions = o
@@ -164,8 +164,8 @@ func WithSerialKey(key string) RetryOption {
 // the late COMMIT and the one of the second run cannot both be applied. If the second run fails
 // permanently, which that row may have caused, f is called again, unless the time or ctx has ended:
 // then RunTx returns the error together with the [*CommitUnknownError]. If f finds the late COMMIT,
-// [RunTxValue] returns the value of its run, whereas a variable that the callback sets is of the last
-// run. [Retry] ignores the option. Default, and nil: no check.
+// [RunTxValue] returns the value of its run; a variable that the callback sets keeps the value of
+// the last run. [Retry] ignores the option. Default, and nil: no check.
 func WithCommitCheck(f func(ctx context.Context) (applied bool, err error)) RetryOption {
 	return func(p *policy) error {
 		p.commitCheck = f

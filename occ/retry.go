@@ -147,9 +147,9 @@ func (r *run) queues(k kind) bool {
 	return k == dataConflict && r.serialKey != "" && !r.serialized
 }
 
-// sleep waits for the next attempt. After a data conflict it waits for the serial key if the run does
-// not hold it, otherwise for delay; without a key, the end of another run on the same database may
-// end that wait.
+// sleep waits for the next attempt. After a data conflict it waits for the serial key if the run
+// does not hold it, otherwise for delay; without a key, the end of another run on the same database
+// may end that wait.
 func (r *run) sleep(ctx context.Context, k kind, delay time.Duration) (err error) {
 	switch {
 	case r.queues(k):
@@ -246,7 +246,7 @@ func (r *run) checkCommit(ctx context.Context, failed *failure) *failure {
 // checkLate asks again when a transaction fails permanently that was run after a COMMIT which the
 // check had not found: if that COMMIT has been applied since, its unique key is the usual cause.
 func (r *run) checkLate(ctx context.Context, failed *failure) *failure {
-	if isSettled(failed.err) {
+	if errors.As(failed.err, new(*CommitUnknownError)) || errors.As(failed.err, new(*endedError)) {
 		return failed
 	}
 	if ctx.Err() != nil || r.left() <= 0 { // too late to ask

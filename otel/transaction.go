@@ -18,8 +18,9 @@ import (
 
 var errPanicked = errors.New("otel: the transaction panicked")
 
-// RunTx calls occ.RunTx in a span. name names the kind of transaction, such as "transfer", and must be
-// one of few. fn is given the span's context: statements that it runs with it belong to the span.
+// RunTx calls occ.RunTx in a span. name names the kind of transaction, such as "transfer", and must
+// be one of few. fn is given the span's context: statements that it runs with it belong to the
+// span.
 func (t *Telemetry) RunTx(ctx context.Context, name string, db occ.TxBeginner, fn func(context.Context, pgx.Tx) error, opts ...occ.RetryOption) error {
 	return t.Transaction(ctx, name, func(ctx context.Context, observe occ.RetryOption) error {
 		return occ.RunTx(ctx, db, func(tx pgx.Tx) error { return fn(ctx, tx) }, append(opts[:len(opts):len(opts)], observe)...)

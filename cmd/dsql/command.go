@@ -136,8 +136,8 @@ func overview() string {
 const common = `
 ENDPOINT is a cluster's host name, its 26-character ID with --region, or a URL
 (postgres://app@HOST/postgres). Without it DSQL_ENDPOINT, DSQL_REGION, DSQL_USER, DSQL_PROFILE,
-DSQL_DIAL_ADDRESS, DSQL_ROOT_CERT and, by doctor, DSQL_FAILOVER of the environment are used; flags
-override them. Flags may stand before or after ENDPOINT. Credentials come from the AWS SDK's default
+DSQL_DIAL_ADDRESS, DSQL_ROOT_CERT and, for doctor and load, DSQL_FAILOVER of the environment are
+used; flags override them. Flags may stand before or after ENDPOINT. Credentials come from the AWS SDK's default
 chain.
 
 Errors go to standard error and begin with "dsql: ". Output has no color.

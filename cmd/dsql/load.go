@@ -95,6 +95,9 @@ func (l *loader) run(ctx context.Context, std streams, table string, files []str
 	if err := l.check(table); err != nil {
 		return err
 	}
+	if err := l.checkRejects(files); err != nil {
+		return err
+	}
 	cfg, err := l.target.config(l.endpoint)
 	if err != nil {
 		return err
@@ -258,7 +261,7 @@ func (l *loader) load(ctx context.Context, std streams, name string) error {
 		f.keepNow()
 		return f.stopped(ctx, err)
 	}
-	return f.done()
+	return f.removeProgress()
 }
 
 // reasonOf is what the server said.

@@ -137,7 +137,7 @@ func (f *loadFile) begin() error {
 	if f.resumed {
 		return f.keepRejects()
 	}
-	if err := f.done(); err != nil {
+	if err := f.removeProgress(); err != nil {
 		return err
 	}
 	return f.clearRejects()
@@ -245,8 +245,8 @@ func (f *loadFile) share() float64 {
 	return float64(f.counted.n.Load()) / float64(f.size)
 }
 
-// done removes the progress of a file that was loaded, or that starts over.
-func (f *loadFile) done() error {
+// removeProgress removes the progress of a file that was loaded, or that starts over.
+func (f *loadFile) removeProgress() error {
 	if f.progress == "" {
 		return nil
 	}

@@ -2,11 +2,14 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/csv"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 )
 
 const rejectHeader = "line,reason,row\n"
@@ -17,10 +20,44 @@ func isRegular(name string) bool {
 	return err == nil && info.Mode().IsRegular()
 }
 
+// checkRejects refuses a reject file that is one of the files to load, which would be lost.
+func (l *loader) checkRejects(files []string) error {
+	for _, file := range files {
+		rejects, err := os.Stat(cmp.Or(l.rejects, file+".rejects"))
+		if err != nil {
+			continue
+		}
+		for _, input := range files {
+			if info, err := os.Stat(input); err == nil && os.SameFile(info, rejects) {
+				return usageError("load: %s is a file to load and the reject file of %s: name another with --rejects", input, file)
+			}
+		}
+	}
+	return nil
+}
+
+// checkIsRejects refuses to replace a file that no load has written.
+func (f *loadFile) checkIsRejects() error {
+	file, err := os.Open(f.rejectName)
+	if err != nil {
+		return fmt.Errorf("dsql: %w", err)
+	}
+	defer file.Close()
+	begin := make([]byte, len(rejectHeader))
+	n, _ := io.ReadFull(file, begin)
+	if !strings.HasPrefix(rejectHeader, string(begin[:n])) {
+		return fmt.Errorf("dsql: %s is not a reject file of dsql load: name another with --rejects", f.rejectName)
+	}
+	return nil
+}
+
 // clearRejects drops the rejects of an earlier load.
 func (f *loadFile) clearRejects() error {
 	if !isRegular(f.rejectName) {
 		return nil
+	}
+	if err := f.checkIsRejects(); err != nil {
+		return err
 	}
 	if err := os.Truncate(f.rejectName, 0); err != nil {
 		return fmt.Errorf("dsql: %w", err)
@@ -32,6 +69,9 @@ func (f *loadFile) clearRejects() error {
 func (f *loadFile) keepRejects() error {
 	if !isRegular(f.rejectName) {
 		return nil
+	}
+	if err := f.checkIsRejects(); err != nil {
+		return err
 	}
 	name, err := filepath.EvalSymlinks(f.rejectName)
 	if err != nil {

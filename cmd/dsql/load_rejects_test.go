@@ -113,3 +113,27 @@ func TestLoadRejectsToALink(t *testing.T) {
 	require.Equal(t, 3, r.code, r.err)
 	require.Contains(t, r.out, rejectHeader+"3,")
 }
+
+// A file to load is no reject file, nor is one that no load has written: neither is changed.
+func TestLoadKeepsFilesThatAreNoRejectFiles(t *testing.T) {
+	t.Parallel()
+	_, env, _ := loadCluster(t, orderTable)
+	const rows = "id,city,n\n1,Bern,1\n"
+	file := write(t, "f.csv", rows)
+	behind := file + ".rejects"
+	require.NoError(t, os.WriteFile(behind, []byte(rejectHeader), 0o600))
+	for _, args := range [][]string{{file, "--rejects", file}, {file, behind}} {
+		r := runIn(t, env, append([]string{"load", "orders"}, args...)...)
+		require.Equal(t, 2, r.code, r.err)
+		require.Contains(t, r.err, " is a file to load and the reject file of ")
+	}
+	require.NoError(t, os.WriteFile(behind, []byte("notes\n"), 0o600))
+	r := runIn(t, env, "load", "orders", file)
+	require.Equal(t, 1, r.code, r.err)
+	require.Contains(t, r.err, " is not a reject file of dsql load: name another with --rejects")
+	for name, want := range map[string]string{file: rows, behind: "notes\n"} {
+		got, err := os.ReadFile(name)
+		require.NoError(t, err)
+		require.Equal(t, want, string(got))
+	}
+}

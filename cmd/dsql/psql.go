@@ -42,7 +42,8 @@ Runs psql with a fresh token in its environment, never in its argument list. The
 verified against the endpoint's name: by the system's authorities with psql 16 or later, by the
 system's file of them with an older one. psql 17 or later starts TLS without a negotiation round
 trip. PG* variables that say where and how to connect are not passed on; ~/.psqlrc and PSQL_* are.
-Of a URL, psql gets application_name, search_path, options, connect_timeout and sslrootcert too.
+psql also uses application_name, search_path, options, connect_timeout, sslrootcert and
+sslnegotiation of a URL.
 
 dsql is replaced by psql, so signals and the exit status are psql's. DSQL closes a session after 60
 minutes; an interactive psql then reconnects with the password it was started with, which libpq keeps
@@ -143,7 +144,7 @@ func psqlEnv(ctx context.Context, cfg dsql.Config, t *target, major int) ([]stri
 	return dialEnv(ctx, env, cfg.DialAddress, signed.host, options)
 }
 
-// sessionOptions returns options with session parameters added, of which the last value counts.
+// sessionOptions returns options with session parameters added behind; the last value wins.
 // application_name is none of them: libpq has a variable and a URL parameter for it.
 func sessionOptions(options string, runtime map[string]string) string {
 	options = strings.TrimSpace(options + " " + runtime["options"])

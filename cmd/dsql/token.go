@@ -32,7 +32,7 @@ dsql token ENDPOINT --json | jq -r .expires`,
 		t.define(flags)
 		t.defineExpires(flags, 15*time.Minute)
 		text(flags, &t.rootCert, "root-cert", "with --url: `FILE` of certificate authorities to trust in place of the system's")
-		asURL := flags.Bool("url", false, "print a connection URL, with the token as its password")
+		asURL := flags.Bool("url", false, "print a connection URL with the token as its password, and the session parameters, connect_timeout and sslrootcert of the URL given")
 		asJSON := flags.Bool("json", false, "print JSON: token, expiry, endpoint, role, and the IAM principal if AWS STS answers")
 		return func(ctx context.Context, std streams, given arguments) error {
 			words, err := given.atMost(1, "token")
@@ -68,7 +68,7 @@ type signedToken struct {
 	expires                   time.Time
 }
 
-// sign makes a token, as for a connection.
+// sign signs a token for cfg.
 func sign(ctx context.Context, cfg dsql.Config) (signedToken, error) {
 	c, err := dsql.NewConnector(ctx, cfg)
 	if err != nil {

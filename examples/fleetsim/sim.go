@@ -58,7 +58,8 @@ type conn struct {
 	next          int // when it connects, or connects again
 }
 
-// fleet is the state of a simulation. The endpoints' quotas and the processes' limiters are buckets.
+// fleet is the state of a simulation. The endpoints' quotas and the processes' limiters are
+// buckets.
 type fleet struct {
 	scenario
 	random   *rand.Rand
@@ -154,8 +155,8 @@ func (f *fleet) change(now int) {
 	}
 }
 
-// connect lets the connections that are due connect, in random order. One that its limiter holds back
-// waits; one that is refused, or finds no endpoint, tries again in 1 or 2 seconds.
+// connect lets the connections that are due connect, in random order. One that its limiter holds
+// back waits; one that is refused, or finds no endpoint, tries again in 1 or 2 seconds.
 func (f *fleet) connect(now int, r *result) (asked, refused int) {
 	due := f.due[now]
 	f.random.Shuffle(len(due), func(i, j int) { due[i], due[j] = due[j], due[i] })

@@ -17,8 +17,11 @@ const (
 	// minLife is what credentials must have left for a token to reach the cluster before it expires
 	// with them.
 	minLife = 5 * time.Second
-	// renewalPause is how long credentials that expire soon, or were refused, are not asked for again.
+	// renewalPause is how long credentials that expire soon are not asked for again.
 	renewalPause = time.Second
+	// refusedPause is how long credentials whose tokens are refused are not asked for again: the
+	// cause may be the clock.
+	refusedPause = time.Minute
 )
 
 // expiresSoon reports whether creds have minLife left or less.
@@ -78,12 +81,12 @@ func (c *Cache) retrieve(ctx context.Context, timeout time.Duration) (aws.Creden
 	}
 }
 
-// Refused says that a token of the last answer was refused: the next connection asks again, once in
-// renewalPause.
+// Refused says that a token of the last answer was refused: the next connection asks again, at most
+// once in refusedPause. If it gets no credentials, the last ones serve on.
 func (c *Cache) Refused() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if time.Since(c.refused) < renewalPause {
+	if time.Since(c.refused) < refusedPause {
 		return
 	}
 	c.refused, c.stale = time.Now(), true
@@ -112,10 +115,14 @@ func (c *Cache) ask(ctx context.Context, pending chan struct{}) {
 	answer := func(creds aws.Credentials, err error) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if c.pending == pending { // not abandoned
-			c.creds, c.err, c.stale, c.asked, c.pending = &creds, err, false, time.Now(), nil
-			close(pending)
+		if c.pending != pending { // abandoned
+			return
 		}
+		if keep := c.stale && err != nil && c.err == nil && !expiresSoon(*c.creds); !keep {
+			c.creds, c.err = &creds, err
+		}
+		c.stale, c.asked, c.pending = false, time.Now(), nil
+		close(pending)
 	}
 	abandon := context.AfterFunc(ctx, func() { answer(aws.Credentials{}, ctx.Err()) })
 	go func() {

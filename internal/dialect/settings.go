@@ -67,7 +67,7 @@ func Resets(sql string) (statements []string) {
 		}
 		name, local, _ := setting(ts)
 		switch {
-		case name == "", local, name == "TRANSACTION", name == "session_authorization": // only DEFAULT, which is
+		case name == "", local, name == "TRANSACTION", name == "session_authorization": // DSQL allows only DEFAULT, which is what RESET sets
 		case name == "SESSION CHARACTERISTICS":
 			statements = append(statements, "SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE")
 		default:

@@ -45,8 +45,8 @@ func dialAddressError(given string) error {
 	return fmt.Errorf("dsql: the dial address %s must be a host name or an IP address, with or without a port", redact.Host(given))
 }
 
-// ParseHostAddr returns the dial address of a URL's hostaddr and port, either of which may be empty.
-// Without hostaddr it is empty.
+// ParseHostAddr returns the dial address of a URL's hostaddr and port, either of which may be
+// empty. Without hostaddr it is empty.
 func ParseHostAddr(hostaddr, port string) (string, error) {
 	n, err := strconv.ParseUint(cmp.Or(port, strconv.Itoa(Port)), 10, 16)
 	if err != nil || n == 0 {

@@ -18,8 +18,9 @@ const (
 	// probeTimeout is how long an endpoint may take to send the first byte of TLS.
 	probeTimeout = 2 * time.Second
 
-	// recheck is how long a connection waits for the result of another's probe before it looks again:
-	// a fraction of probeTimeout, so that all connections of a lost endpoint are closed soon after.
+	// recheck is how long a connection waits for the result of another's probe before it looks
+	// again: a fraction of probeTimeout, so that all connections of a lost endpoint are closed soon
+	// after.
 	recheck = probeTimeout / 20
 )
 

@@ -7,8 +7,8 @@ import (
 
 func useNSSWrapper(library string) { nssWrappers = []string{library} }
 
-// installedNSSWrapper returns DSQLTEST_NSS_WRAPPER, for a machine without the package, otherwise the
-// package's library, if any.
+// installedNSSWrapper returns DSQLTEST_NSS_WRAPPER, for a machine without the package, otherwise
+// the package's library, if any.
 func installedNSSWrapper() string {
 	if library := os.Getenv("DSQLTEST_NSS_WRAPPER"); library != "" {
 		return library

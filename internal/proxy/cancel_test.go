@@ -84,7 +84,8 @@ func TestCancelRequestWhileTablesAreCopied(t *testing.T) {
 	apply(t, first, "ROLLBACK", "UPDATE t SET n = 3 WHERE id = 1")
 }
 
-// So can executing again what a transaction has yielded, before its next statement or its COMMIT.
+// A cancel request also ends executing again what a transaction has yielded, before its next
+// statement or its COMMIT.
 func TestCancelRequestWhileWritesAreExecutedAgain(t *testing.T) {
 	for _, next := range []string{"SELECT * FROM t", "UPDATE t SET n = 1 WHERE id = 2", "COMMIT"} {
 		first, second := beginTwo(t, "CREATE FUNCTION slow(n int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true FROM pg_sleep(n)'")
@@ -104,7 +105,7 @@ func TestCancelRequestWhileWritesAreExecutedAgain(t *testing.T) {
 	}
 }
 
-// So can executing again what came before a statement that another, in execution, has blocked.
+// A cancel request also ends executing again what came before a statement that another blocks.
 func TestCancelRequestBehindABlockedStatement(t *testing.T) {
 	first, second := beginTwo(t, "CREATE FUNCTION slow(n int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT true FROM pg_sleep(n)'")
 	apply(t, first, "UPDATE t SET n = 1 WHERE id = 1 AND slow(1)")

@@ -100,8 +100,8 @@ func (s *session) execCommit(st *dialect.Statement, explicit bool) bool {
 	return !explicit || s.writeReplies(replies)
 }
 
-// commitLockTimeout is lockTimeout during COMMIT, where a deferred constraint may wait for a row. It
-// is longer because COMMIT cannot be tried again.
+// commitLockTimeout is lockTimeout during COMMIT, where a deferred constraint may wait for a row.
+// It is longer because COMMIT cannot be tried again.
 const commitLockTimeout = "5s"
 
 // commit has PostgreSQL commit. Rivals wait until its outcome is known.

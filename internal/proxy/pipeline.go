@@ -28,7 +28,8 @@ func (f *frontend) executeHeld(sync bool) (answered bool) {
 	inBlock := f.inTransaction()
 	beginBlock := f.locksAlone(h.statement) || !sync && !inBlock
 	// The client's own Execute can be used if nothing must come before it (BEGIN, the savepoint,
-	// copies of tables, writes that the transaction has yielded) and PostgreSQL still has the portal.
+	// copies of tables, writes that the transaction has yielded) and PostgreSQL still has the
+	// portal.
 	asSent := !ddl && !beginBlock && inBlock == f.tx.savepoint && !f.tx.isolated && !f.tx.yielded && h.rollbacks == f.rollbacks
 	if asSent {
 		f.skipping = !f.executeAsSent(h, sync)

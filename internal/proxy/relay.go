@@ -22,7 +22,7 @@ type relay struct {
 	server *stream // read by replyLoop; written while session.busy is held
 
 	processID atomic.Uint32 // PostgreSQL's
-	canceled  atomic.Bool   // a cancel request for it was forwarded, and has not been answered
+	canceled  atomic.Int64  // when a cancel request was forwarded that has not been answered, in nanoseconds
 
 	mu       sync.Mutex
 	idle     sync.Cond   // pending is empty, or closed

@@ -61,10 +61,10 @@ func applyInSession(ctx context.Context, db DB, file []Unit) error {
 	session := applier{db: db}
 	var resets []string
 	for _, u := range file {
+		resets = append(resets, u.resets()...) // also if a job of the unit fails after its COMMIT
 		if err := session.apply(ctx, []Unit{u}); err != nil {
 			return errors.Join(err, reset(ctx, db, resets))
 		}
-		resets = append(resets, u.resets()...)
 	}
 	return errors.Join(session.wait(), reset(ctx, db, resets))
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/go-dsql/dsql/internal/redact"
 )
 
-// ReadRootCAs reads the PEM file that a URL's sslrootcert names. "system" is the default, nil, as in
-// libpq.
+// ReadRootCAs reads the PEM file that a URL's sslrootcert names. "system" is the default, nil, as
+// in libpq.
 func ReadRootCAs(file string) (*x509.CertPool, error) {
 	if file == "system" {
 		return nil, nil
