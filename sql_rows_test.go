@@ -149,6 +149,10 @@ func TestConnectionWithOpenRowsIsReplaced(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { db.Close() })
 	db.SetMaxOpenConns(1)
+	for range 2 { // then it is not pinged for a second
+		_, err := db.ExecContext(t.Context(), "SELECT 1")
+		require.NoError(t, err)
+	}
 	conn, err := db.Conn(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, conn.Raw(func(c any) error {
