@@ -83,7 +83,7 @@ func TestLoadRejectsARowThatIsTooLarge(t *testing.T) {
 	}), o)
 	require.NoError(t, err)
 	require.Equal(t, occ.LoadProgress{Inserted: 2, Rejected: 1, Line: 3}, progress)
-	require.Equal(t, map[int]string{2: "the row has 10485809 bytes, which is more than one message to DSQL may have, 10 MiB"}, reasons)
+	require.Equal(t, map[int]string{2: "the row of 10485809 bytes does not fit into one message to DSQL, of 10 MiB"}, reasons)
 	require.EqualValues(t, 2, count(t, pool, "SELECT count(*) FROM item"))
 }
 
