@@ -71,7 +71,7 @@ func TestStatementWhileRowsAreOpen(t *testing.T) {
 	}
 }
 
-// A transaction goes on after the mistake, and RunSQLTx does not run it again.
+// A transaction continues after the mistake, and RunSQLTx does not run it again.
 func TestTransactionGoesOnAfterAStatementWhileRowsWereOpen(t *testing.T) {
 	c := startCluster(t)
 	db, err := dsql.OpenDB(t.Context(), c.Endpoint(), c.Region(), c.Options()...)

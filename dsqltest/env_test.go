@@ -90,7 +90,7 @@ func TestURLOfAPathWithASpace(t *testing.T) {
 
 	program, err := exec.LookPath("psql")
 	if err != nil {
-		t.Skip("psql is not installed, so it was not tried")
+		t.Skip("psql is not installed")
 	}
 	connector, err := dsql.NewConnector(t.Context(), c.Config())
 	require.NoError(t, err)

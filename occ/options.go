@@ -64,7 +64,7 @@ func WithMaxAttempts(n int) RetryOption {
 // base, grows fourfold with each conflict and ends at max. From the second conflict on, the bound
 // is larger while many transactions of this process wait on the same database. Defaults, and 0: 10
 // ms and 500 ms; at most 10 minutes. When a transaction on that database ends, the waiting one that
-// began first goes on. The waits after a failure to connect are longer, and WithBackoff does not
+// began first retries. The waits after a failure to connect are longer, and WithBackoff does not
 // set them.
 func WithBackoff(base, max time.Duration) RetryOption {
 	return func(p *policy) error {

@@ -192,7 +192,7 @@ func replaceBy(path string, args, env []string) error {
 	if runtime.GOOS != "windows" {
 		return fmt.Errorf("dsql: running %s: %w", path, syscall.Exec(path, args, lastWins(env)))
 	}
-	signal.Notify(make(chan os.Signal, 1), os.Interrupt) // for the child: this process goes on waiting
+	signal.Notify(make(chan os.Signal, 1), os.Interrupt) // for the child: this process keeps waiting
 	cmd := exec.Command(path, args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr, cmd.Env = os.Stdin, os.Stdout, os.Stderr, env
 	return statusOf(cmd.Run())

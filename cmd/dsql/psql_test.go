@@ -153,7 +153,7 @@ func TestPsqlTakesSignals(t *testing.T) {
 func needPsql(t *testing.T) {
 	t.Helper()
 	if _, err := exec.LookPath("psql"); err != nil {
-		t.Skip("psql is not installed, so it was not tried")
+		t.Skip("psql is not installed")
 	}
 }
 

@@ -82,7 +82,7 @@ func (c *Cache) retrieve(ctx context.Context, timeout time.Duration) (aws.Creden
 }
 
 // Refused says that a token of the last answer was refused: the next connection asks again, at most
-// once in refusedPause. If it gets no credentials, the last ones serve on.
+// once in refusedPause. If it gets no credentials, the last ones are used again.
 func (c *Cache) Refused() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

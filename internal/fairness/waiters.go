@@ -14,8 +14,7 @@ import (
 // On a hot row, the worker that has just committed begins its next transaction at once and commits
 // again: whatever slept wakes up in the middle of it. So each transaction that ends wakes the one
 // of its group that began first, in time for a fair race. Only one at a time is woken, so that many
-// transactions that end do not turn waiting into hammering. Nobody waits but the transactions that
-// have conflicted.
+// transactions that end do not wake many. Only transactions that have conflicted wait.
 type Waiters struct {
 	waiting atomic.Int64 // in all groups, so that Wake can look without locking
 
