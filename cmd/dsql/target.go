@@ -5,12 +5,12 @@ import (
 	"crypto/x509"
 	"flag"
 	"fmt"
-	"net/url"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/go-dsql/dsql"
+	"github.com/go-dsql/dsql/internal/connstring"
 )
 
 // target is the cluster that the flags of a command name.
@@ -76,12 +76,11 @@ func (t *target) base(endpoint string) (cfg dsql.Config, rootCert string, err er
 
 // rootCertOf returns the file that sslrootcert names in a valid URL, or "" for the system's.
 func rootCertOf(given string) string {
-	_, query, _ := strings.Cut(strings.TrimSpace(given), "?")
-	for pair := range strings.SplitSeq(query, "&") {
-		rawName, rawValue, _ := strings.Cut(pair, "=")
-		name, _ := url.QueryUnescape(rawName)
-		if file, _ := url.QueryUnescape(rawValue); name == "sslrootcert" && file != "system" {
-			return file
+	u, _ := connstring.SplitURL(strings.TrimSpace(given))
+	params, _ := u.Params()
+	for _, p := range params {
+		if p.Name == "sslrootcert" && p.Value != "system" {
+			return p.Value
 		}
 	}
 	return ""
